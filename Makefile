@@ -1,0 +1,33 @@
+# Everything a newcomer needs: `make serve` runs the registry, `make test` runs the tests. No root, no configuration.
+PYTHON ?= python3
+ADDRESS ?= 127.0.0.1:5000
+DATA ?= ./data
+BIN := .venv/bin
+
+.PHONY: help serve test check clean
+
+help: ## show the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+serve: .venv/.installed ## serve on 127.0.0.1:5000 with data in ./data (ADDRESS=, DATA= to change)
+	@mkdir -p "$(DATA)"
+	@REGISTRY_HTTP_ADDR=$(ADDRESS) REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="$(DATA)" $(BIN)/registry serve
+
+test: .venv/.installed ## run the tests
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: .venv/.installed ## style, types and floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/.installed: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (first time: about half a minute) ..."
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable . --group dev
+	@touch $@
+
+clean: ## remove the virtual environment and caches; ./data stays
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
