@@ -1,0 +1,1 @@
+"""HTTP: one file per section of the specification, over `store.base.Store`."""

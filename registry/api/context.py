@@ -1,0 +1,75 @@
+"""What every handler works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from registry.api.middleware import Traffic
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+    from registry.oci.digest import Digest
+    from registry.oci.names import RepositoryName, SessionId
+    from registry.store.base import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Locations:
+    """The URLs that answers carry.
+
+    A path alone is right behind every proxy and mesh, and all clients take it; so that is what is sent unless a host is
+    configured, or `absolute` asks for the scheme and host of the request, as registry:2 did.
+
+    Attributes:
+        prefix: path before `/v2/`, without a slash at its end.
+        host: `scheme://host[:port]` to put before every Location, or "".
+        absolute: whether to take it from the request where `host` is empty.
+    """
+
+    prefix: str = ""
+    host: str = ""
+    absolute: bool = False
+
+    def path(self, rest: str) -> str:
+        return f"{self.prefix}/v2/{rest}"
+
+    def blob(self, request: Request, repository: RepositoryName, digest: Digest) -> str:
+        return self._location(request, f"{repository}/blobs/{digest}")
+
+    def manifest(self, request: Request, repository: RepositoryName, digest: Digest) -> str:
+        return self._location(request, f"{repository}/manifests/{digest}")
+
+    def upload(self, request: Request, repository: RepositoryName, session: SessionId) -> str:
+        return self._location(request, f"{repository}/blobs/uploads/{session}")
+
+    def _location(self, request: Request, rest: str) -> str:
+        return f"{self._origin(request)}{self.path(rest)}"
+
+    def _origin(self, request: Request) -> str:
+        if self.host or not self.absolute:
+            return self.host
+        headers = request.headers
+        scheme = headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip()
+        host = headers.get("x-forwarded-host", headers.get("host", "")).partition(",")[0].strip()
+        return f"{scheme}://{host}" if host else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The store behind the API, and the API's own limits.
+
+    Attributes:
+        store: the registry's content, with its policies around it.
+        traffic: the requests under way.
+        locations: how URLs are written.
+        catalog_most: repositories in one answer of the catalog, at most.
+        tags_most: tags in one answer of a tag list, at most; None = no limit.
+    """
+
+    store: Store
+    traffic: Traffic = field(default_factory=Traffic)
+    locations: Locations = field(default_factory=Locations)
+    catalog_most: int = 1000
+    tags_most: int | None = None

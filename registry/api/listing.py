@@ -1,0 +1,94 @@
+"""Lists: repositories, tags, referrers. distribution-spec end-8, end-12; `_catalog` as registry:2 has it."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from registry.api.responses import json_response
+from registry.oci.errors import PageInvalid
+from registry.oci.headers import next_link
+from registry.oci.manifest import MOST_BYTES, OCI_INDEX
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from registry.api.context import Context
+    from registry.oci.digest import Digest
+    from registry.oci.names import RepositoryName
+    from registry.store.base import Page
+
+_FRAME = 200  # bytes of an index around its descriptors
+
+
+async def repositories(api: Context, request: Request) -> ASGIApp:
+    """At most `catalog_most` a page: an answer has a Link where more follow, as the specification allows for lists."""
+    limit = _at_most(_limit(request), api.catalog_most)
+    if limit == 0:
+        return json_response({"repositories": []})
+    page = await api.store.repositories(request.query_params.get("last", ""), limit)
+    link = _link(api.locations.path("_catalog"), page, limit)
+    return json_response({"repositories": page.names}, link)
+
+
+async def tags(api: Context, request: Request) -> ASGIApp:
+    repository: RepositoryName = request.path_params["repository"]
+    limit = _at_most(_limit(request), api.tags_most)
+    page = await api.store.tags(repository, request.query_params.get("last", ""), limit)
+    link = _link(api.locations.path(f"{repository}/tags/list"), page, limit) if limit != 0 else {}
+    return json_response({"name": repository, "tags": page.names}, link)
+
+
+async def referrers(api: Context, request: Request) -> ASGIApp:
+    """An index of descriptors; never a 404 for a name that could exist: clients would take it for a missing API."""
+    repository: RepositoryName = request.path_params["repository"]
+    digest: Digest = request.path_params["digest"]
+    found = await api.store.referrers(repository, digest)
+    headers: dict[str, str] = {}
+    query: dict[str, str] = {}
+    if wanted := request.query_params.getlist("artifactType"):
+        found = [entry for entry in found if entry.get("artifactType") in wanted]
+        headers["OCI-Filters-Applied"] = "artifactType"
+    if last := request.query_params.get("last"):
+        found = [entry for entry in found if entry["digest"] > last]
+    page = _fitting(found, _limit(request))
+    if page and len(page) < len(found):
+        path = api.locations.path(f"{repository}/referrers/{digest}")
+        filters = "".join(f"&artifactType={quote(kind)}" for kind in wanted)
+        query = {"last": page[-1]["digest"]}
+        if (limit := request.query_params.get("n")) is not None:
+            query["n"] = limit
+        headers["Link"] = next_link(path, **query).replace(">;", f"{filters}>;", 1)
+    return json_response({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page}, headers, media_type=OCI_INDEX)
+
+
+def _fitting(entries: list[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
+    """As many as fit into one manifest, and into `limit`; at least one of any."""
+    room = MOST_BYTES - _FRAME
+    for count, entry in enumerate(entries):
+        room -= len(json.dumps(entry, ensure_ascii=False).encode()) + 1
+        if count == limit or (room < 0 and count > 0):
+            return entries[:count]
+    return entries
+
+
+def _limit(request: Request) -> int | None:
+    text = request.query_params.get("n")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise PageInvalid(f"n is {text[:40]!r}: expected a number of entries, 0 or more", detail={"n": text[:40]})
+    return int(text)
+
+
+def _at_most(limit: int | None, most: int | None) -> int | None:
+    given = [bound for bound in (limit, most) if bound is not None]
+    return min(given) if given else None
+
+
+def _link(path: str, page: Page, limit: int | None) -> dict[str, str]:
+    if not page.more or limit is None:
+        return {}
+    return {"Link": next_link(path, n=limit, last=page.names[-1])}

@@ -1,0 +1,88 @@
+"""Pulling, pushing and deleting manifests. distribution-spec end-3, end-7, end-9."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import Response
+
+from registry.api.responses import empty_response
+from registry.oci.digest import Digest
+from registry.oci.errors import DigestInvalid, TooLarge
+from registry.oci.headers import Condition, EntityTags, entity_tag
+from registry.oci.manifest import MOST_BYTES, Manifest
+from registry.oci.names import Reference, RepositoryName, Tag
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.types import ASGIApp
+
+    from registry.api.context import Context
+
+
+async def get(api: Context, request: Request) -> ASGIApp:
+    """What is stored, whatever `Accept` says: there is only one form of it (HEAD too: the server drops the body)."""
+    repository, reference = _target(request)
+    found = await api.store.manifest(repository, reference)
+    headers = {
+        "Content-Type": found.media_type,
+        "Docker-Content-Digest": found.digest,
+        "ETag": entity_tag(found.digest),
+    }
+    known = request.headers.get("if-none-match")
+    if known is not None and EntityTags.parse(known).match(found.digest):
+        return Response(status_code=304, headers=headers)
+    return Response(found.data, headers=headers)
+
+
+async def put(api: Context, request: Request) -> ASGIApp:
+    repository, reference = _target(request)
+    data = await _body(request)
+    manifest = Manifest.parse(data, request.headers.get("content-type", ""))
+    if isinstance(reference, Digest):
+        digest, tags = reference, [Tag(tag) for tag in dict.fromkeys(request.query_params.getlist("tag"))]
+        if (found := Digest.of(data, digest.algorithm)) != digest:
+            raise DigestInvalid(
+                "the manifest has another digest than the one it is pushed by",
+                detail={"digest": digest, "content": found},
+            )
+    else:
+        digest, tags = Digest.of(data), [reference]
+    await api.store.put_manifest(repository, digest, manifest, tags, Condition.parse(request.headers))
+    response = empty_response(
+        201,
+        {
+            "Location": api.locations.manifest(request, repository, digest),
+            "Docker-Content-Digest": digest,
+            "ETag": entity_tag(digest),
+        },
+    )
+    if manifest.subject is not None:
+        response.headers["OCI-Subject"] = manifest.subject.digest
+    if isinstance(reference, Digest):
+        for tag in tags:
+            response.headers.append("OCI-Tag", tag)
+    return response
+
+
+async def delete(api: Context, request: Request) -> ASGIApp:
+    repository, reference = _target(request)
+    await api.store.delete_manifest(repository, reference)
+    return empty_response(202, {})
+
+
+def _target(request: Request) -> tuple[RepositoryName, Reference]:
+    return request.path_params["repository"], request.path_params["reference"]
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body, up to the limit. Raises TooLarge, before it is read where its length is told."""
+    too_large = TooLarge(f"manifest too large: at most {MOST_BYTES} bytes are taken")
+    if int(request.headers.get("content-length", 0)) > MOST_BYTES:
+        raise too_large
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > MOST_BYTES:
+            raise too_large
+    return bytes(data)

@@ -1,0 +1,126 @@
+"""Around every request. Pure ASGI: starlette's BaseHTTPMiddleware would cost a task each and break zero-copy sends."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect
+
+from registry.api.responses import error_response
+from registry.oci.errors import InternalError, NoSuchEndpoint, RegistryError, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+log = logging.getLogger("registry.api")
+
+_RETRY_AFTER = 5  # seconds; by then another task of the service answers
+
+
+class Traffic:
+    """The requests under way, and whether new transfers are still taken.
+
+    Attributes:
+        active: requests that are being answered.
+        draining: the server is about to stop.
+    """
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.draining = False
+
+    def admit(self) -> None:
+        """Let a transfer begin. Raises Unavailable while draining."""
+        if self.draining:
+            raise Unavailable("the registry is stopping: try again", headers={"Retry-After": str(_RETRY_AFTER)})
+
+
+class Counting:
+    """Keeps `Traffic.active`."""
+
+    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
+        self._app = app
+        self._traffic = traffic
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        self._traffic.active += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._traffic.active -= 1
+
+
+class Headers:
+    """Adds headers to every answer: the configured ones, and the API version that old docker engines look for."""
+
+    def __init__(self, app: ASGIApp, headers: Mapping[str, Sequence[str]]) -> None:
+        self._app = app
+        self._headers = [(b"docker-distribution-api-version", b"registry/2.0")]
+        self._headers += [
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, values in headers.items()
+            for value in values
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self._headers]
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+class Errors:
+    """Answers what the handlers raise: a RegistryError as itself, anything else as 500 with a line in the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_and_note(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            _refuse_encoded_slash(scope)
+            await self._app(scope, receive, send_and_note)
+        except Exception as raised:
+            error = _told(raised, scope)
+            if started:  # too late for another answer: a cut connection says that it is not whole
+                raise
+            await error_response(error)(scope, receive, send)
+
+
+def _refuse_encoded_slash(scope: Scope) -> None:
+    """`%2f` became a separator when the server decoded the path. No client sends it, but who tries paths out."""
+    if b"%2f" in scope.get("raw_path", b"").lower():
+        raise NoSuchEndpoint("no such endpoint: the path has an encoded slash")
+
+
+def _told(raised: Exception, scope: Scope) -> RegistryError:
+    """What the client hears of an error, and the log of what the client does not hear."""
+    request = f"{scope['method']} {scope['path']!r}"
+    match raised:
+        case ClientDisconnect():
+            log.info("client left: %s", request)
+            return Unavailable("client left")
+        case RegistryError():
+            if raised.status >= 500:
+                log.error("%s: %s", request, raised.message)
+            return raised
+        case _:
+            log.error("%s failed", request, exc_info=raised)
+            return InternalError("internal error: the registry's log has it")

@@ -1,0 +1,164 @@
+"""The command line: `registry serve`, `registry config check`. The one place that prints."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import ssl
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from registry import __version__, app, config, server
+
+if TYPE_CHECKING:
+    import socket
+
+    from registry.config import Settings
+
+log = logging.getLogger("registry")
+
+cli = typer.Typer(
+    name="registry",
+    help="An OCI container registry for Docker Swarm and self-hosting. It runs on registry:2's volume, and back.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_commands = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
+cli.add_typer(config_commands, name="config")
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[CONFIG]",
+        help="registry:2's YAML file. Default: $REGISTRY_CONFIGURATION_PATH, then the path of registry:2's image, "
+        "then that of registry:3's; without any, built-in defaults. REGISTRY_* variables win over the file.",
+        show_default=False,
+    ),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    cli()
+
+
+def _version(wanted: bool) -> None:  # noqa: FBT001 - typer's signature
+    if wanted:
+        typer.echo(f"registry (swarm-registry) {__version__}")
+        raise typer.Exit
+
+
+@cli.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-v", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    pass
+
+
+@cli.command()
+def serve(path: ConfigFile = None) -> None:
+    """Serve images over HTTP until SIGTERM, then let running transfers end."""
+    settings = _load(path)
+    _set_up_logging(settings)
+    try:
+        application = app.build(settings)
+    except OSError as error:
+        _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
+    listener = _listen(settings)
+    where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
+    log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
+    server.serve(
+        application.asgi,
+        listener,
+        application.traffic,
+        settings.http.draintimeout.total_seconds(),
+        _tls(settings),
+    )
+    log.info("stopped")
+
+
+@config_commands.command()
+def check(
+    path: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Check the configuration, and print the settings in effect (secrets hidden). Exit status 2: it is wrong."""
+    source = config.find(path, os.environ)
+    try:
+        loaded = config.load(source, os.environ)
+    except config.ConfigurationError as error:
+        if as_json:
+            typer.echo(json.dumps({"valid": False, "errors": str(error).splitlines()}, indent=2))
+            raise typer.Exit(2) from None
+        _fail(str(error))
+    if as_json:
+        found = {"valid": True, "source": str(source) if source else None, "notices": loaded.notices}
+        typer.echo(json.dumps({**found, "settings": config.to_dict(loaded.settings)}, indent=2))
+        return
+    typer.echo(f"# from {source or 'built-in defaults'} and the environment")
+    typer.echo(config.render(loaded.settings), nl=False)
+    for notice in loaded.notices:
+        typer.echo(f"note: {notice}", err=True)
+
+
+def _load(path: Path | None) -> Settings:
+    try:
+        loaded = config.load(config.find(path, os.environ), os.environ)
+    except config.ConfigurationError as error:
+        _fail(str(error))
+    _set_up_logging(loaded.settings)
+    log.info("configuration: %s", loaded.source or "built-in defaults")
+    for notice in loaded.notices:
+        log.warning(notice)
+    return loaded.settings
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return server.listen(settings.http.addr, settings.http.net)
+    except OSError as error:
+        _fail(f"http.addr: cannot listen on {settings.http.addr}: {error.strerror}")
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    tls = settings.http.tls
+    if tls.certificate is None or tls.key is None:
+        return None
+    try:
+        return server.Tls(tls.certificate, tls.key, tls.clientcas, tls.minimumtls).context()
+    except (OSError, ssl.SSLError) as error:
+        _fail(f"http.tls: cannot use {tls.certificate} with {tls.key}: {error.strerror or error}")
+
+
+def _url(settings: Settings, listener: socket.socket) -> str:
+    if settings.http.net == "unix":
+        return f"unix:{settings.http.addr}"
+    host, port = listener.getsockname()[:2]
+    scheme = "https" if settings.http.tls.certificate else "http"
+    shown = "0.0.0.0" if host in ("::", "0.0.0.0") else f"[{host}]" if ":" in host else host  # noqa: S104 - for people
+    return f"{scheme}://{shown}:{port}{settings.http.prefix or '/'}v2/"
+
+
+def _set_up_logging(settings: Settings) -> None:
+    level = {"warn": "WARNING"}.get(settings.log.level, settings.log.level.upper())
+    logging.basicConfig(
+        level=level, stream=sys.stderr, force=True, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.getLogger("uvicorn.access").disabled = settings.log.accesslog.disabled
+
+
+def _fail(message: str) -> NoReturn:
+    for line in message.splitlines():
+        typer.echo(f"registry: {line}", err=True)
+    raise typer.Exit(2)

@@ -1,0 +1,338 @@
+"""The settings tree: every key that has an effect, with its type and its default.
+
+The names are those of registry:2's configuration file; `docs/configuration.md` says what each does, and a
+test holds the two together. Keys of registry:2 that have no effect here stand in `inherited.py`.
+
+The tree is plain pydantic and not pydantic-settings: there, sources are merged by key, while a variable of
+registry:2 may also replace a whole map or address one element of a list in what the file says.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from enum import Enum, auto
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, TypeVar, get_origin
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from registry.config.units import format_duration, format_size, parse_duration, parse_size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic.fields import FieldInfo
+
+_Element = TypeVar("_Element")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_TCP_ADDRESS = re.compile(r"([^\[\]:/]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})")
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _not_negative(value: timedelta) -> timedelta:
+    if value < timedelta():
+        raise ValueError("expected a duration of 0s or more")
+    return value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        raise ValueError("expected a duration with its unit, such as 30m or 24h, of more than 0s")
+    return value
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _listed(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _regex(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression ({error})") from None
+    return value
+
+
+def _header_name(value: str) -> str:
+    if not _HEADER_NAME.fullmatch(value):
+        raise ValueError("expected the name of an HTTP header")
+    return value
+
+
+def _header_value(value: str) -> str:
+    if not _HEADER_VALUE.fullmatch(value):
+        raise ValueError("expected the value of an HTTP header, on one line")
+    return value
+
+
+_as_duration = PlainSerializer(format_duration, return_type=str, when_used="json")
+Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_not_negative), _as_duration]
+Period = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive), _as_duration]
+Size = Annotated[
+    int, BeforeValidator(_size), Field(ge=0), PlainSerializer(format_size, return_type=str, when_used="json")
+]
+Secret = Annotated[SecretStr, PlainSerializer(lambda _: "****", return_type=str, when_used="json")]
+Several = Annotated[list[_Element], BeforeValidator(_listed)]
+"""A list; a single text counts as a list of one."""
+Regex = Annotated[str, AfterValidator(_regex)]
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(_header_value)]
+
+
+class Section(BaseModel):
+    """One level of the tree. Unknown names are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AccessLog(Section):
+    disabled: bool = False
+
+
+class Log(Section):
+    level: Annotated[Literal["error", "warn", "info", "debug"], BeforeValidator(_lower)] = "info"
+    formatter: Literal["text", "json"] = "text"
+    fields: dict[str, Any] = {}
+    accesslog: AccessLog = AccessLog()
+
+
+class Filesystem(Section):
+    rootdirectory: Path = Path("/var/lib/registry")
+    maxthreads: Annotated[int, Field(ge=0)] = 100
+    minfreespace: Size = 256 << 20
+
+    @field_validator("maxthreads")
+    @classmethod
+    def _at_least_25(cls, value: int) -> int:
+        # registry:2 lifts a smaller number in silence, so an existing configuration may hold one.
+        return max(value, 25)
+
+
+class Delete(Section):
+    enabled: bool = True
+
+
+class ReadOnly(Section):
+    enabled: bool = False
+
+
+class UploadPurging(Section):
+    enabled: bool = True
+    age: Period = timedelta(hours=168)
+    interval: Period = timedelta(hours=24)
+    dryrun: bool = False
+
+
+class Maintenance(Section):
+    readonly: ReadOnly = ReadOnly()
+    uploadpurging: UploadPurging = UploadPurging()
+
+
+class Storage(Section):
+    """Where the data is. `filesystem` counts unless `inmemory` is true."""
+
+    filesystem: Filesystem = Filesystem()
+    inmemory: bool = False
+    delete: Delete = Delete()
+    maintenance: Maintenance = Maintenance()
+
+
+class Tls(Section):
+    """Serving HTTPS. `ciphersuites` has Go's names (`TLS_AES_128_GCM_SHA256`), which are not checked here."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    clientcas: Several[Path] = []
+    clientauth: Literal[
+        "request-client-cert",
+        "require-any-client-cert",
+        "verify-client-cert-if-given",
+        "require-and-verify-client-cert",
+    ] = "require-and-verify-client-cert"
+    minimumtls: Literal["tls1.0", "tls1.1", "tls1.2", "tls1.3"] = "tls1.2"
+    ciphersuites: Several[str] = []
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("expected certificate and key together, or neither")
+        return self
+
+
+class Prometheus(Section):
+    enabled: bool = False
+    path: str = "/metrics"
+
+
+class Debug(Section):
+    addr: str | None = None
+    prometheus: Prometheus = Prometheus()
+
+
+class Http(Section):
+    net: Literal["tcp", "unix"] = "tcp"  # before addr, whose form depends on it
+    addr: str = ":5000"
+    host: str | None = None
+    prefix: str = ""
+    secret: Secret | None = None
+    relativeurls: bool | None = None
+    draintimeout: Duration = timedelta(seconds=60)
+    headers: dict[HeaderName, Several[HeaderValue]] = {"X-Content-Type-Options": ["nosniff"]}
+    tls: Tls = Tls()
+    debug: Debug = Debug()
+
+    @field_validator("addr")
+    @classmethod
+    def _listenable(cls, value: str, others: ValidationInfo) -> str:
+        if others.data.get("net") == "unix":
+            return value
+        parts = _TCP_ADDRESS.fullmatch(value)
+        if parts is None or int(parts[2]) > 65535:
+            raise ValueError("expected an address and port such as :5000 or 127.0.0.1:5000")
+        return value
+
+    @field_validator("host")
+    @classmethod
+    def _url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            url = urlsplit(value)
+        except ValueError:
+            url = urlsplit("")
+        if url.scheme not in {"http", "https"} or not url.hostname:
+            raise ValueError("expected a URL such as https://registry.example.com")
+        return value
+
+    @field_validator("prefix")
+    @classmethod
+    def _between_slashes(cls, value: str) -> str:
+        name = value.strip("/")
+        return f"/{name}/" if name else ""
+
+
+class Catalog(Section):
+    maxentries: int = 1000
+
+    @field_validator("maxentries")
+    @classmethod
+    def _of_use(cls, value: int) -> int:
+        return value if value > 0 else 1000  # as registry:2 takes 0 and less
+
+
+class Tags(Section):
+    maxtags: int | None = None
+
+    @field_validator("maxtags")
+    @classmethod
+    def _of_use(cls, value: int | None) -> int | None:
+        return value if value is not None and value > 0 else None
+
+
+class Urls(Section):
+    allow: Several[Regex] = []
+    deny: Several[Regex] = []
+
+
+class Platform(Section):
+    architecture: str
+    os: str
+    variant: str | None = None
+
+
+class Indexes(Section):
+    platforms: Annotated[Literal["all", "none", "list"], BeforeValidator(_lower)] = "all"
+    platformlist: list[Platform] = []
+
+
+class Manifests(Section):
+    urls: Urls = Urls()
+    indexes: Indexes = Indexes()
+
+
+class Validation(Section):
+    enabled: bool = False
+    disabled: bool = False
+    manifests: Manifests = Manifests()
+
+    @property
+    def active(self) -> bool:
+        """Whether manifests are checked. As in registry:2, `enabled: true` wins over `disabled: true`."""
+        return self.enabled or not self.disabled
+
+
+class Settings(Section):
+    """All settings in effect. Frozen; `http.secret` hides itself in logs and in repr."""
+
+    version: Literal["0.1"] = "0.1"
+    log: Log = Log()
+    storage: Storage = Storage()
+    http: Http = Http()
+    catalog: Catalog = Catalog()
+    tags: Tags = Tags()
+    validation: Validation = Validation()
+
+
+class Leaf(Enum):
+    """What a key holds where the tree ends."""
+
+    SCALAR = auto()
+    LIST = auto()
+    MAP = auto()
+    FREE = auto()  # anything: what lies below is not ours to know
+
+
+Schema: TypeAlias = "dict[str, Schema | Leaf]"
+
+
+def schema(section: type[BaseModel] = Settings) -> Schema:
+    """The names of the tree, down to what each leaf holds."""
+    return {name: _shape(field) for name, field in section.model_fields.items()}
+
+
+def leaves(section: type[BaseModel] = Settings) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Every setting with its path (`("http", "addr")`), in the order of the tree."""
+    for name, field in section.model_fields.items():
+        if inner := _section(field):
+            yield from (((name, *path), leaf) for path, leaf in leaves(inner))
+        else:
+            yield (name,), field
+
+
+def _shape(field: FieldInfo) -> Schema | Leaf:
+    if inner := _section(field):
+        return schema(inner)
+    container = get_origin(field.annotation)
+    if container is list:
+        return Leaf.LIST
+    return Leaf.MAP if container is dict else Leaf.SCALAR
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    kind = field.annotation
+    return kind if isinstance(kind, type) and issubclass(kind, Section) else None

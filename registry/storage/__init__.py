@@ -1,0 +1,1 @@
+"""Bytes and names on a medium. Synchronous, no HTTP, no registry meaning."""

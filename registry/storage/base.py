@@ -1,0 +1,172 @@
+"""The storage contracts: `Blobs` and `Draft` for content, `Records` for names.
+
+There are two because media differ in two ways. Blobs are big, immutable and named by their digest; a visible blob is
+complete, verified and durable. Records are tiny named values (links, tags); a write replaces atomically and durably.
+When a method that changes something returns, the change outlives a power cut, unless its docstring says otherwise.
+
+All methods block; `store` calls them from threads. Every implementation passes `tests/contracts`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NewType, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from registry.oci.digest import Bytes, Digest
+
+Key = NewType("Key", str)
+"""A path below the storage's root, parts joined by `/`. Only `layout` makes one, and only from validated values."""
+
+
+class Missing(LookupError):
+    """Nothing is there: no such blob, record or draft."""
+
+
+class Busy(Exception):
+    """Another writer holds the draft."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """Content in a file, for the server to send as it likes best."""
+
+    path: Path
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """Content behind a function: `read(offset, length)` gives up to `length` bytes, none only at the end."""
+
+    size: int
+    read: Callable[[int, int], bytes]
+
+
+BlobSource = LocalFile | Stream
+"""Where a blob's bytes are. Storage says what to send; the API decides how."""
+
+
+class Draft(Protocol):
+    """A blob being written, by one writer at a time in all processes that share the medium.
+
+    Bytes count only once they are checkpointed: what was written after the last checkpoint is gone when the draft is
+    opened again, whether its writer closed it, crashed, or was killed.
+    """
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far, in this and earlier openings."""
+
+    def expect(self, length: int) -> None:
+        """Say how many bytes will come.
+
+        Raises:
+            Denied: they would leave less room than the medium's floor.
+        """
+
+    def write(self, batch: Sequence[Bytes]) -> None:
+        """Append bytes and hash them. Not durable before `checkpoint` or `commit`.
+
+        Raises:
+            Denied: the medium has less room than its floor.
+            OSError: the medium refused (ENOSPC when it is full); nothing after the last checkpoint counts.
+        """
+
+    def checkpoint(self) -> None:
+        """Make the bytes written so far count.
+
+        Raises:
+            Missing: the draft was discarded meanwhile.
+        """
+
+    def commit(self, digest: Digest) -> int:
+        """Verify the content and make it the visible blob `digest`, in place of one that may be there.
+
+        Returns:
+            Its size in bytes.
+
+        Raises:
+            DigestInvalid: the content has another digest. The draft stays as it was at its last checkpoint.
+            Missing: the draft was discarded meanwhile.
+        """
+
+    def close(self) -> None:
+        """Let other writers in. May be called twice."""
+
+
+class Blobs(Protocol):
+    """Content by digest."""
+
+    def size(self, digest: Digest) -> int:
+        """Size in bytes. Raises Missing."""
+
+    def open(self, digest: Digest) -> BlobSource:
+        """Where its bytes are. Raises Missing."""
+
+    def read(self, digest: Digest, limit: int) -> bytes:
+        """All of its bytes, in memory. Raises Missing, also for a blob of more than `limit` bytes."""
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        """Make a small blob from memory. Raises DigestInvalid where `data` has another digest."""
+
+    def promise(self, digest: Digest, *, lease: float = 0) -> int:
+        """Renew the lease that keeps garbage collection away, unless it is younger than `lease` seconds.
+
+        Returns:
+            The blob's size in bytes.
+
+        Raises:
+            Missing: it is not there, or went away before the lease was seen to hold.
+        """
+
+    def begin(self, key: Key, algorithm: str) -> Draft:
+        """A new draft at `key`, open for writing; `algorithm` is the one that it will most likely be named by.
+
+        Raises:
+            Denied: the medium has less room than its floor.
+        """
+
+    def resume(self, key: Key) -> Draft:
+        """Open a draft again, at its last checkpoint. Raises Missing, or Busy while another writer has it."""
+
+    def offset(self, key: Key) -> int:
+        """A draft's last checkpoint, in bytes, without opening it. Raises Missing."""
+
+    def discard(self, key: Key) -> None:
+        """Remove a draft, or what is left of one that was committed. Never fails; expiry removes leftovers."""
+
+
+class Records(Protocol):
+    """Small values by key."""
+
+    def read(self, key: Key) -> bytes:
+        """Raises Missing."""
+
+    def write(self, key: Key, value: bytes) -> None:
+        """Set a value, atomically: a reader sees the old value or the new one, also after a crash."""
+
+    def keep(self, key: Key) -> None:
+        """Make the collection at `key` exist, empty or not, where the medium has such a thing (a directory)."""
+
+    def delete(self, key: Key) -> None:
+        """Raises Missing."""
+
+    def clear(self, key: Key) -> None:
+        """Remove everything below `key`. What others write there meanwhile may stay. Nothing there is no error."""
+
+    def list(self, key: Key) -> list[str]:
+        """Names of what is directly below `key`, in no order; empty if nothing is there."""
+
+    def version(self, key: Key) -> object:
+        """Something that differs once a name directly below `key` has come or gone, or None: not known, look."""
+
+    def shared(self, key: Key) -> AbstractContextManager[None]:
+        """Hold a lock together with others that share it. It is gone with its holder, even a killed one."""
+
+    def exclusive(self, key: Key) -> AbstractContextManager[None]:
+        """Hold a lock alone."""

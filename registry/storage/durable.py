@@ -1,0 +1,240 @@
+"""The only place that changes the medium: every write, fsync, rename, unlink and utime of ours is here.
+
+The order that all of it keeps: write bottom-up, delete top-down. A name is made only after what it names is durable:
+temporary file -> fsync -> rename -> fsync of the directory, and of each directory above it that may be new.
+`docs/storage-format.md` shows what a crash leaves behind after each step; `tests/crash` replays them all.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from collections import OrderedDict
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.oci.digest import Bytes
+
+_WRITEV_MOST = 512  # parts in one call; the kernel's limit is 1024
+_REMEMBERED = 4096  # directories whose entry is known to be durable
+_NOT_OURS_TO_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_ATTEMPTS = 8  # at publishing into a directory that others remove meanwhile
+
+
+class Directories:
+    """Makes directories whose names outlive a power cut.
+
+    Finding a directory is not enough: the thread or process that made it may not have synced its parent yet. So each is
+    synced once by every process that relies on it, and remembered.
+
+    Args:
+        root: the storage's root, which exists.
+    """
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._durable: OrderedDict[str, None] = OrderedDict()
+        self._lock = Lock()
+
+    def make(self, path: str) -> None:
+        """Make a directory and those above it, durably, down from the root."""
+        if path == self._root or self._known(path):
+            return
+        parent = os.path.dirname(path)
+        self.make(parent)
+        try:
+            os.mkdir(path)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:  # somebody removed a directory that we remember
+            self.forget(parent)
+            raise
+        sync_directory(parent)
+        self._remember(path)
+
+    def forget(self, path: str) -> None:
+        """Say that a directory was removed, or is not there any more."""
+        with self._lock:
+            self._durable.pop(path, None)
+
+    def _known(self, path: str) -> bool:
+        with self._lock:
+            if path not in self._durable:
+                return False
+            self._durable.move_to_end(path)
+            return True
+
+    def _remember(self, path: str) -> None:
+        with self._lock:
+            self._durable[path] = None
+            if len(self._durable) > _REMEMBERED:
+                self._durable.popitem(last=False)
+
+
+def make_directories(path: str) -> None:
+    """Make a directory and those above it, not durably: for what a power cut may cost."""
+    os.makedirs(path, exist_ok=True)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def append(descriptor: int, batch: Sequence[Bytes]) -> None:
+    """Write all parts at the file's position, however short the kernel's writes are."""
+    parts = [memoryview(part) for part in batch if len(part)]
+    while parts:
+        written = os.writev(descriptor, parts[:_WRITEV_MOST])
+        while parts and written >= len(parts[0]):
+            written -= len(parts.pop(0))
+        if written:
+            parts[0] = parts[0][written:]
+
+
+def truncate(descriptor: int, size: int) -> None:
+    """Cut a file and go on writing at its new end."""
+    os.ftruncate(descriptor, size)
+    os.lseek(descriptor, size, os.SEEK_SET)
+
+
+def sync(descriptor: int) -> None:
+    """Make a file's bytes durable."""
+    os.fsync(descriptor)
+
+
+def write_new(path: str, data: bytes) -> None:
+    """Make a file, not durably: its directory is private to an upload session, which a power cut may cost."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        append(descriptor, [data])
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: str, data: bytes) -> None:
+    """Replace a file atomically, but not durably: after a power cut it is old, new, or empty."""
+    temporary = f"{path}.{uuid.uuid4()}"
+    write_new(temporary, data)
+    os.rename(temporary, path)
+
+
+def write_atomically(directories: Directories, path: str, data: bytes, temporary: str) -> None:
+    """Replace a small file atomically and durably.
+
+    Args:
+        directories: of the same root.
+        path: the file.
+        data: all of its new content.
+        temporary: a directory of the same filesystem for the file while it is written.
+    """
+    part = f"{temporary}/{uuid.uuid4()}"
+    descriptor = _create(part)
+    try:
+        append(descriptor, [data])
+        os.fsync(descriptor)
+    except OSError:
+        remove_quietly(part)
+        raise
+    finally:
+        os.close(descriptor)
+    try:
+        publish(directories, part, path)
+    except OSError:
+        remove_quietly(part)
+        raise
+
+
+def _create(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    try:
+        return os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(path))
+        return os.open(path, flags, 0o666)
+
+
+def publish(directories: Directories, source: str, path: str) -> None:
+    """Rename a durable file to its visible name, and make that name durable.
+
+    Others may remove empty directories on the way to `path` at any time (registry:2 does, when a tag is deleted while
+    it is pushed), so a lost directory is made again, a bounded number of times.
+
+    Raises:
+        FileNotFoundError: `source` itself is gone.
+    """
+    parent = os.path.dirname(path)
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            directories.make(parent)
+            os.rename(source, path)
+        except FileNotFoundError:
+            if attempt == _ATTEMPTS or not os.path.exists(source):
+                raise
+            directories.forget(parent)
+        else:
+            sync_directory(parent)
+            return
+
+
+def promise(path: str) -> os.stat_result:
+    """Renew a lease: touch, then look. Missing at either step is missing (see `Blobs.promise`).
+
+    A medium that we may not write to collects no garbage of ours either: there, looking is enough.
+
+    Raises:
+        FileNotFoundError: it is not there.
+    """
+    try:
+        os.utime(path)
+    except OSError as error:
+        if error.errno not in _NOT_OURS_TO_WRITE:
+            raise
+    return os.stat(path)
+
+
+def touch(descriptor: int) -> None:
+    """Begin the lease of a file that is about to be published."""
+    os.utime(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a name, durably. Raises FileNotFoundError."""
+    os.unlink(path)
+    with suppress(FileNotFoundError):  # its directory went with it, by another hand
+        sync_directory(os.path.dirname(path))
+
+
+def remove_quietly(path: str) -> None:
+    """Remove a file that nothing names, if it is there."""
+    with suppress(OSError):
+        os.unlink(path)
+
+
+def remove_tree(directories: Directories, path: str) -> None:
+    """Remove a directory with all below it, as far as others do not write there meanwhile; not durably.
+
+    Never fails on a name that is gone already, nor on a directory that is filled again.
+    """
+    try:
+        entries = list(os.scandir(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            remove_tree(directories, entry.path)
+        else:
+            with suppress(FileNotFoundError):
+                os.unlink(entry.path)
+    directories.forget(path)
+    with suppress(OSError):
+        os.rmdir(path)

@@ -1,0 +1,105 @@
+"""The tree of registry:2, as pure functions from validated values to keys. `docs/storage-format.md` explains it.
+
+    <root>/
+    ├── docker/registry/v2/                          registry:2's, to the letter
+    │   ├── blobs/<alg>/<hex[:2]>/<hex>/data         content: layers, configs and manifests
+    │   └── repositories/<name>/
+    │       ├── _layers/<alg>/<hex>/link             the blob is visible in this repository
+    │       ├── _manifests/
+    │       │   ├── revisions/<alg>/<hex>/link       the manifest is visible in this repository
+    │       │   └── tags/<tag>/
+    │       │       ├── current/link                 what the tag names; without it there is no tag
+    │       │       └── index/<alg>/<hex>/link       everything that it ever named
+    │       └── _uploads/<uuid>/
+    │           ├── data                             the bytes so far
+    │           ├── startedat                        RFC 3339, UTC
+    │           └── progress                         ours: digest and size at the last checkpoint
+    └── swarm-registry/                              ours; may be deleted while nothing runs
+        ├── tmp/                                     files being written, renamed into place when durable
+        ├── locks/<2 hex>                            one lock for a few repositories each
+        └── referrers/<name>/_seen                   what each manifest refers to: a cache
+
+A `link` holds exactly `<alg>:<hex>`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from registry.storage.base import Key
+
+if TYPE_CHECKING:
+    from registry.oci.digest import Digest
+    from registry.oci.names import RepositoryName, SessionId, Tag
+
+V2 = "docker/registry/v2"
+OURS = "swarm-registry"
+TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
+REPOSITORIES = Key(f"{V2}/repositories")
+
+LAYERS = "_layers"
+MANIFESTS = "_manifests"
+UPLOADS = "_uploads"
+
+
+def _split(digest: Digest) -> str:
+    return f"{digest.algorithm}/{digest.hex}"
+
+
+def blob(digest: Digest) -> Key:
+    return Key(f"{V2}/blobs/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data")
+
+
+def repository(name: str) -> Key:
+    """The directory of a repository, or of a path that leads to some."""
+    return Key(f"{REPOSITORIES}/{name}") if name else REPOSITORIES
+
+
+def layers(name: RepositoryName) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{LAYERS}")
+
+
+def layer_link(name: RepositoryName, digest: Digest) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{LAYERS}/{_split(digest)}/link")
+
+
+def revisions(name: str, algorithm: str) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/revisions/{algorithm}")
+
+
+def revision(name: RepositoryName, digest: Digest) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/revisions/{_split(digest)}")
+
+
+def revision_link(name: str, digest: Digest) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/revisions/{_split(digest)}/link")
+
+
+def tags(name: RepositoryName) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/tags")
+
+
+def tag(name: RepositoryName, of: Tag) -> Key:
+    return Key(f"{tags(name)}/{of}")
+
+
+def tag_link(name: RepositoryName, of: Tag) -> Key:
+    return Key(f"{tags(name)}/{of}/current/link")
+
+
+def tag_index_link(name: RepositoryName, of: Tag, digest: Digest) -> Key:
+    return Key(f"{tags(name)}/{of}/index/{_split(digest)}/link")
+
+
+def upload(name: RepositoryName, session: SessionId) -> Key:
+    """The directory of an upload session."""
+    return Key(f"{REPOSITORIES}/{name}/{UPLOADS}/{session}")
+
+
+def seen(name: RepositoryName) -> Key:
+    return Key(f"{OURS}/referrers/{name}/_seen")
+
+
+def lock(name: RepositoryName) -> Key:
+    return Key(f"{OURS}/locks/{hashlib.sha256(name.encode()).hexdigest()[:2]}")

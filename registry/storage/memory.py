@@ -1,0 +1,182 @@
+"""The storage contracts in dictionaries: their executable specification, and quick tests. Gone with the process."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from threading import Lock, RLock
+from typing import TYPE_CHECKING
+
+from registry.oci.digest import Digest, hasher
+from registry.oci.errors import DigestInvalid
+from registry.storage.base import Busy, Key, Missing, Stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from registry.oci.digest import Bytes
+
+
+class MemoryBlobs:
+    """`storage.base.Blobs` in a dictionary."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[Digest, bytes] = {}
+        self._drafts: dict[Key, _Session] = {}
+
+    def size(self, digest: Digest) -> int:
+        return len(self._get(digest))
+
+    def open(self, digest: Digest) -> Stream:
+        data = self._get(digest)
+        return Stream(len(data), lambda offset, length: data[offset : offset + length])
+
+    def read(self, digest: Digest, limit: int) -> bytes:
+        data = self._get(digest)
+        if len(data) > limit:
+            raise Missing(digest)
+        return data
+
+    def put(self, digest: Digest, data: bytes) -> None:
+        if Digest.of(data, digest.algorithm) != digest:
+            raise DigestInvalid
+        self._blobs[digest] = data
+
+    def promise(self, digest: Digest, *, lease: float = 0) -> int:  # noqa: ARG002 - nothing is collected here
+        return self.size(digest)
+
+    def begin(self, key: Key, algorithm: str) -> MemoryDraft:
+        session = self._drafts[key] = _Session(algorithm)
+        session.lock.acquire()
+        return MemoryDraft(self._blobs, self._drafts, key, session)
+
+    def resume(self, key: Key) -> MemoryDraft:
+        session = self._session(key)
+        if not session.lock.acquire(blocking=False):
+            raise Busy(key)
+        if self._drafts.get(key) is not session:
+            session.lock.release()
+            raise Missing(key)
+        return MemoryDraft(self._blobs, self._drafts, key, session)
+
+    def offset(self, key: Key) -> int:
+        return len(self._session(key).data)
+
+    def discard(self, key: Key) -> None:
+        self._drafts.pop(key, None)
+
+    def _get(self, digest: Digest) -> bytes:
+        try:
+            return self._blobs[digest]
+        except KeyError:
+            raise Missing(digest) from None
+
+    def _session(self, key: Key) -> _Session:
+        try:
+            return self._drafts[key]
+        except KeyError:
+            raise Missing(key) from None
+
+
+class _Session:
+    """What is checkpointed of a draft."""
+
+    def __init__(self, algorithm: str) -> None:
+        self.algorithm = algorithm
+        self.data = b""
+        self.lock = Lock()
+
+
+class MemoryDraft:
+    """`storage.base.Draft` in a byte array."""
+
+    def __init__(self, blobs: dict[Digest, bytes], drafts: dict[Key, _Session], key: Key, session: _Session) -> None:
+        self._blobs = blobs
+        self._drafts = drafts
+        self._key = key
+        self._session = session
+        self._data = bytearray(session.data)
+        self._open = True
+
+    @property
+    def offset(self) -> int:
+        return len(self._data)
+
+    def expect(self, length: int) -> None:
+        pass
+
+    def write(self, batch: Sequence[Bytes]) -> None:
+        for part in batch:
+            self._data += part
+
+    def checkpoint(self) -> None:
+        self._require()
+        self._session.data = bytes(self._data)
+
+    def commit(self, digest: Digest) -> int:
+        found = Digest.from_hasher(hasher(digest.algorithm, self._data))
+        if found != digest:
+            raise DigestInvalid(detail={"digest": str(digest), "content": str(found)})
+        self._require()
+        self._blobs[digest] = bytes(self._data)
+        del self._drafts[self._key]
+        return len(self._data)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._session.lock.release()
+
+    def _require(self) -> None:
+        if self._drafts.get(self._key) is not self._session:
+            raise Missing(self._key)
+
+
+class MemoryRecords:
+    """`storage.base.Records` in one dictionary; collections are prefixes of keys."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, bytes | None] = {}
+        self._lock = RLock()
+
+    def read(self, key: Key) -> bytes:
+        value = self._values.get(key)
+        if value is None:
+            raise Missing(key)
+        return value
+
+    def write(self, key: Key, value: bytes) -> None:
+        with self._lock:
+            self._values[key] = value
+
+    def keep(self, key: Key) -> None:
+        with self._lock:
+            self._values.setdefault(f"{key}/", None)
+
+    def delete(self, key: Key) -> None:
+        with self._lock:
+            if self._values.pop(key, None) is None:
+                raise Missing(key)
+
+    def clear(self, key: Key) -> None:
+        with self._lock:
+            for known in [known for known in self._values if known.startswith(f"{key}/")]:
+                del self._values[known]
+
+    def list(self, key: Key) -> list[str]:
+        prefix = f"{key}/"
+        with self._lock:
+            below = [known[len(prefix) :] for known in self._values if known.startswith(prefix)]
+        return list({name.partition("/")[0] for name in below if name})
+
+    def version(self, key: Key) -> object:  # noqa: ARG002 - it costs nothing to look
+        return None
+
+    @contextmanager
+    def shared(self, key: Key) -> Iterator[None]:  # one lock for all keys is enough for tests
+        with self.exclusive(key):
+            yield
+
+    @contextmanager
+    def exclusive(self, key: Key) -> Iterator[None]:  # noqa: ARG002
+        with self._lock:
+            yield

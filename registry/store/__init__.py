@@ -1,0 +1,1 @@
+"""What a registry means: links, tags, mounts, referrers. Asynchronous; no HTTP."""

@@ -1,0 +1,47 @@
+"""The repositories of a tree, in ASCII order, found as far as they are asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.oci.digest import ALGORITHMS, Digest
+from registry.oci.errors import DigestInvalid, NameInvalid
+from registry.oci.names import RepositoryName
+from registry.storage import layout
+from registry.storage.base import Missing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from registry.storage.base import Records
+
+
+def walk(records: Records, last: str = "", path: str = "") -> Iterator[RepositoryName]:
+    """Repositories that hold a manifest, after `last`, in the order of their bytes.
+
+    That is not the order of a walk by directories: `a-b` comes before `a/b`, as `-` is less than `/`. So a directory
+    stands in the list of its siblings twice: as a repository, and, with a slash, as what is below it.
+    """
+    children = [name for name in records.list(layout.repository(path)) if not name.startswith("_")]
+    for name in sorted([*children, *(f"{name}/" for name in children)]):
+        full = f"{path}/{name}" if path else name
+        if name.endswith("/"):
+            if full > last or last.startswith(full):
+                yield from walk(records, last, full[:-1])
+        elif full > last and _holds_a_manifest(records, full):
+            yield RepositoryName(full)
+
+
+def _holds_a_manifest(records: Records, path: str) -> bool:
+    try:
+        name = RepositoryName(path)
+    except NameInvalid:
+        return False
+    for algorithm in ALGORITHMS:
+        for text in records.list(layout.revisions(name, algorithm)):
+            try:
+                if records.read(layout.revision_link(name, Digest(f"{algorithm}:{text}"))).strip():
+                    return True
+            except (Missing, DigestInvalid):
+                continue
+    return False

@@ -1,0 +1,324 @@
+"""The one class that knows links: a registry over `Blobs` and `Records`.
+
+What it keeps, whatever happens: a link is made after what it names is durable; a tag's `current` link is made last and
+removed first; a link that is empty or garbled is no link.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from contextlib import suppress
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from registry.oci.digest import Digest
+from registry.oci.errors import (
+    BlobUnknown,
+    DigestInvalid,
+    ManifestBlobUnknown,
+    ManifestInvalid,
+    ManifestUnknown,
+    NameUnknown,
+    PreconditionFailed,
+    TagInvalid,
+    UploadBusy,
+    UploadUnknown,
+)
+from registry.oci.manifest import MOST_BYTES, Manifest
+from registry.oci.names import Reference, RepositoryName, SessionId, Tag
+from registry.storage import layout
+from registry.storage.base import Busy, Missing
+from registry.store import catalog
+from registry.store.base import ALWAYS, Page, StoredManifest
+from registry.store.referrers import Referrers
+from registry.store.upload import LocalUpload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from registry.oci.headers import Condition
+    from registry.storage.base import Blobs, BlobSource, Draft, Key, Records
+    from registry.store.rules import Rules
+    from registry.store.threads import Threads
+
+LEASE = 30 * 60
+"""Seconds for which a lease that a HEAD finds is good enough; garbage collection's grace is at least twice as long."""
+
+_WAIT_FOR_WRITER = 10.0  # seconds; a client that lost its connection comes back before the server knows
+_POLL = 0.05
+
+
+class LocalStore:
+    """`store.base.Store` over a storage medium.
+
+    Args:
+        blobs: content.
+        records: links.
+        threads: where storage calls run.
+        rules: what manifests may reference.
+    """
+
+    def __init__(self, blobs: Blobs, records: Records, threads: Threads, rules: Rules) -> None:
+        self._blobs = blobs
+        self._records = records
+        self._threads = threads
+        self._rules = rules
+        self._referrers = Referrers(blobs, records)
+
+    # Blobs
+
+    async def blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
+        return await self._threads.run(self._blob, repository, digest)
+
+    def _blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
+        try:
+            return self._blobs.open(self._layer(repository, digest))
+        except Missing:
+            raise BlobUnknown(detail={"digest": digest}) from None
+
+    async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
+        return await self._threads.run(self._blob_size, repository, digest)
+
+    def _blob_size(self, repository: RepositoryName, digest: Digest) -> int:
+        try:
+            return self._blobs.promise(self._layer(repository, digest), lease=LEASE)
+        except Missing:
+            raise BlobUnknown(detail={"digest": digest}) from None
+
+    async def mount_blob(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+        return await self._threads.run(self._mount_blob, repository, digest, source)
+
+    def _mount_blob(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+        try:
+            target = self._layer(source, digest) if source else digest
+            self._blobs.promise(target)
+        except Missing:
+            return False
+        self._link(layout.layer_link(repository, digest), target)
+        return True
+
+    async def delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
+        await self._threads.run(self._delete_blob, repository, digest)
+
+    def _delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
+        try:
+            self._layer(repository, digest)
+            self._records.delete(layout.layer_link(repository, digest))
+        except Missing:
+            raise BlobUnknown(detail={"digest": digest}) from None
+
+    # Uploads
+
+    async def begin_upload(self, repository: RepositoryName, algorithm: str = "sha256") -> LocalUpload:
+        session = SessionId(str(uuid.uuid4()))
+        draft = await self._threads.run(self._blobs.begin, layout.upload(repository, session), algorithm)
+        return self._upload(repository, session, draft)
+
+    async def resume_upload(self, repository: RepositoryName, session: SessionId) -> LocalUpload:
+        deadline = asyncio.get_running_loop().time() + _WAIT_FOR_WRITER
+        while True:
+            try:
+                draft = await self._threads.run(self._blobs.resume, layout.upload(repository, session))
+            except Missing:
+                raise UploadUnknown(detail={"upload": session}) from None
+            except Busy:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise UploadBusy(detail={"upload": session}) from None
+                await asyncio.sleep(_POLL)
+            else:
+                return self._upload(repository, session, draft)
+
+    async def upload_offset(self, repository: RepositoryName, session: SessionId) -> int:
+        try:
+            return await self._threads.run(self._blobs.offset, layout.upload(repository, session))
+        except Missing:
+            raise UploadUnknown(detail={"upload": session}) from None
+
+    async def cancel_upload(self, repository: RepositoryName, session: SessionId) -> None:
+        await self._threads.run(self._cancel_upload, repository, session)
+
+    def _cancel_upload(self, repository: RepositoryName, session: SessionId) -> None:
+        key = layout.upload(repository, session)
+        try:
+            self._blobs.offset(key)
+        except Missing:
+            raise UploadUnknown(detail={"upload": session}) from None
+        self._blobs.discard(key)
+
+    def _upload(self, repository: RepositoryName, session: SessionId, draft: Draft) -> LocalUpload:
+        def publish(draft: Draft, digest: Digest) -> int:
+            size = draft.commit(digest)
+            self._link(layout.layer_link(repository, digest), digest)
+            self._blobs.discard(layout.upload(repository, session))
+            return size
+
+        return LocalUpload(session, draft, publish, self._threads)
+
+    # Manifests
+
+    async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        return await self._threads.run(self._manifest, repository, reference)
+
+    def _manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        try:
+            digest = reference if isinstance(reference, Digest) else self._tagged(repository, reference)
+            data = self._blobs.read(self._revision(repository, digest), MOST_BYTES)
+            return StoredManifest(digest, Manifest.parse(data).media_type, data)
+        except (Missing, ManifestInvalid):
+            raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
+
+    async def put_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        manifest: Manifest,
+        tags: Sequence[Tag] = (),
+        condition: Condition = ALWAYS,
+    ) -> None:
+        await self._threads.run(self._put_manifest, repository, digest, manifest, tags, condition)
+
+    def _put_manifest(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        manifest: Manifest,
+        tags: Sequence[Tag],
+        condition: Condition,
+    ) -> None:
+        self._rules.check(manifest)
+        lock = self._records.shared if condition == ALWAYS else self._records.exclusive
+        with lock(layout.lock(repository)):
+            if condition != ALWAYS:
+                self._require(repository, tags[0] if tags else digest, condition)
+            if missing := list(self._missing(repository, manifest)):
+                raise ManifestBlobUnknown(missing)
+            self._blobs.put(digest, manifest.data)
+            self._records.keep(layout.layers(repository))
+            self._link(layout.revision_link(repository, digest), digest)
+            for tag in tags:
+                self._link(layout.tag_index_link(repository, tag, digest), digest)
+                self._link(layout.tag_link(repository, tag), digest)
+
+    async def delete_manifest(self, repository: RepositoryName, reference: Reference) -> None:
+        await self._threads.run(self._delete_manifest, repository, reference)
+
+    def _delete_manifest(self, repository: RepositoryName, reference: Reference) -> None:
+        with self._records.exclusive(layout.lock(repository)):
+            try:
+                if isinstance(reference, Digest):
+                    self._delete_revision(repository, reference)
+                else:
+                    self._delete_tag(repository, reference)
+            except Missing:
+                raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
+
+    def _delete_revision(self, repository: RepositoryName, digest: Digest) -> None:
+        self._manifest(repository, digest)
+        for tag in self._tag_names(repository):
+            if self._tagged_or_none(repository, tag) == digest:
+                self._delete_tag(repository, tag)
+        for link in layout.revision_link(repository, digest), layout.layer_link(repository, digest):
+            with suppress(Missing):
+                self._records.delete(link)
+        self._records.clear(layout.revision(repository, digest))
+
+    def _delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
+        self._tagged(repository, tag)
+        self._records.delete(layout.tag_link(repository, tag))
+        self._records.clear(layout.tag(repository, tag))
+
+    # Lists
+
+    async def tags(self, repository: RepositoryName, last: str = "", limit: int | None = None) -> Page:
+        return await self._threads.run(self._tags, repository, last, limit)
+
+    def _tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
+        if layout.MANIFESTS not in self._records.list(layout.repository(repository)):
+            raise NameUnknown(detail={"name": repository})
+        names = sorted(tag for tag in self._tag_names(repository) if tag > last)
+        return _page((tag for tag in names if self._tagged_or_none(repository, tag)), limit)
+
+    async def referrers(self, repository: RepositoryName, digest: Digest) -> list[dict[str, Any]]:
+        return await self._threads.run(self._referrers.of, repository, digest)
+
+    async def repositories(self, last: str = "", limit: int | None = None) -> Page:
+        return await self._threads.run(self._repositories, last, limit)
+
+    def _repositories(self, last: str, limit: int | None) -> Page:
+        return _page(catalog.walk(self._records, last), limit)
+
+    # Links
+
+    def _link(self, key: Key, target: Digest) -> None:
+        self._records.write(key, target.encode("ascii"))
+
+    def _target(self, key: Key) -> Digest:
+        """What a link names. Raises Missing, also for a link that a power cut emptied."""
+        try:
+            return Digest(self._records.read(key).decode("ascii", "replace").strip())
+        except DigestInvalid:
+            raise Missing(key) from None
+
+    def _layer(self, repository: RepositoryName, digest: Digest) -> Digest:
+        """The content of a blob of the repository: registry:2 links a sha512 to the sha256 of the same bytes."""
+        return self._target(layout.layer_link(repository, digest))
+
+    def _revision(self, repository: RepositoryName, digest: Digest) -> Digest:
+        """The content of a manifest of the repository: distribution up to 2.1 linked it among the layers."""
+        try:
+            return self._target(layout.revision_link(repository, digest))
+        except Missing:
+            return self._layer(repository, digest)
+
+    def _tagged(self, repository: RepositoryName, tag: Tag) -> Digest:
+        return self._target(layout.tag_link(repository, tag))
+
+    def _tagged_or_none(self, repository: RepositoryName, tag: Tag) -> Digest | None:
+        try:
+            return self._tagged(repository, tag)
+        except Missing:
+            return None
+
+    def _tag_names(self, repository: RepositoryName) -> Iterator[Tag]:
+        for name in self._records.list(layout.tags(repository)):
+            try:
+                yield Tag(name)
+            except TagInvalid:
+                continue
+
+    def _require(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
+        try:
+            current: Digest | None = self._manifest(repository, reference).digest
+        except ManifestUnknown:
+            current = None
+        if not condition.holds(current):
+            raise PreconditionFailed(detail={"reference": reference, "current": current})
+
+    def _missing(self, repository: RepositoryName, manifest: Manifest) -> Iterator[Digest]:
+        """What a manifest needs and the repository has not; what it has is promised to stay."""
+        for blob in manifest.blobs:
+            if not blob.is_foreign and not self._has(layout.layer_link(repository, blob.address)):
+                yield blob.address
+        for child in manifest.children:
+            # The index of BuildKit's older caches has blobs for children.
+            links = (
+                layout.revision_link(repository, child.address),
+                layout.layer_link(repository, child.address),
+            )
+            if self._rules.needs(child) and not any(self._has(link) for link in links):
+                yield child.address
+
+    def _has(self, link: Key) -> bool:
+        try:
+            self._blobs.promise(self._target(link))
+        except Missing:
+            return False
+        return True
+
+
+def _page(names: Iterator[str], limit: int | None) -> Page:
+    if limit is None:
+        return Page(tuple(names))
+    found = tuple(islice(names, limit + 1))
+    return Page(found[:limit], more=len(found) > limit)

@@ -1,0 +1,108 @@
+"""The asynchronous upload over a synchronous draft: network on the event loop, hashing and disk in a thread.
+
+While one batch is written, the next is collected: the body in memory is two batches at most, whatever the blob's size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import wait
+from typing import TYPE_CHECKING
+
+from registry.oci.errors import UploadUnknown
+from registry.storage.base import Missing
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from concurrent.futures import Future
+    from types import TracebackType
+
+    from registry.oci.digest import Bytes, Digest
+    from registry.oci.names import SessionId
+    from registry.storage.base import Draft
+    from registry.store.threads import Threads
+
+BATCH = 1024 * 1024
+"""Bytes collected before a thread is asked to write them."""
+
+
+class LocalUpload:
+    """`store.base.Upload`.
+
+    Args:
+        session: its UUID.
+        draft: open, and closed by this.
+        publish: verifies the draft as the blob of a digest, and links it into the repository; blocking.
+        threads: where the draft's calls run, one at a time.
+    """
+
+    def __init__(
+        self, session: SessionId, draft: Draft, publish: Callable[[Draft, Digest], int], threads: Threads
+    ) -> None:
+        self.id = session
+        self._draft = draft
+        self._publish = publish
+        self._threads = threads
+        self._writing: Future[None] | None = None
+
+    @property
+    def offset(self) -> int:
+        return self._draft.offset
+
+    async def expect(self, length: int) -> None:
+        await self._threads.run(self._draft.expect, length)
+
+    async def append(self, body: AsyncIterator[Bytes]) -> None:
+        batch: list[Bytes] = []
+        size = 0
+        try:
+            async for part in body:
+                batch.append(part)
+                size += len(part)
+                if size >= BATCH:
+                    await self._written()
+                    self._writing = self._threads.start(self._draft.write, batch)
+                    batch, size = [], 0
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # The client left, most likely. What it sent may still count: the API decides.
+            await self._write(batch)
+            raise
+        await self._write(batch)
+
+    async def checkpoint(self) -> None:
+        try:
+            await self._threads.run(self._draft.checkpoint)
+        except Missing:
+            raise UploadUnknown from None
+
+    async def commit(self, digest: Digest) -> int:
+        try:
+            return await self._threads.run(self._publish, self._draft, digest)
+        except Missing:
+            raise UploadUnknown from None
+
+    async def __aenter__(self) -> LocalUpload:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Started before it is awaited: a cancelled request still closes its draft, after its last write.
+        await asyncio.wrap_future(self._threads.start(self._close))
+
+    async def _write(self, batch: list[Bytes]) -> None:
+        await self._written()
+        if batch:
+            await self._threads.run(self._draft.write, batch)
+
+    async def _written(self) -> None:
+        if self._writing is not None:
+            await asyncio.wrap_future(self._writing)
+            self._writing = None
+
+    def _close(self) -> None:
+        if self._writing is not None:
+            wait([self._writing])
+        self._draft.close()
