@@ -63,6 +63,8 @@ def _storage(settings: Settings) -> tuple[Blobs, Records]:
         return MemoryBlobs(), MemoryRecords()
     options = settings.storage.filesystem
     files = Filesystem(options.rootdirectory, options.minfreespace)
+    if not settings.storage.maintenance.readonly.enabled:
+        files.require_writable()
     return FilesystemBlobs(files), FilesystemRecords(files)
 
 

@@ -99,9 +99,10 @@ class Errors:
             await self._app(scope, receive, send_and_note)
         except Exception as raised:
             error = _told(raised, scope)
-            if started:  # too late for another answer: a cut connection says that it is not whole
-                raise
-            await error_response(error)(scope, receive, send)
+            if not started:
+                await error_response(error)(scope, receive, send)
+            elif not isinstance(raised, ClientDisconnect):
+                raise  # too late for another answer: the server cuts the connection, so that nobody takes it for whole
 
 
 def _refuse_encoded_slash(scope: Scope) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, assert_never
 
 import aiofiles
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from registry.oci.errors import BlobUnknown, RegistryError
@@ -16,7 +18,7 @@ from registry.storage.base import BlobSource, LocalFile, Stream
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import Message, Receive, Scope, Send
 
     from registry.oci.headers import ByteRange
 
@@ -59,18 +61,31 @@ class BlobResponse:
         self._headers = dict(headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
-        async with _opened(self._source) as read:
-            match self._ranges:
-                case ():
-                    await self._start(send, 200, self._source.size)
-                    await self._send(send, read, 0, self._source.size)
-                case (one,):
-                    self._headers["Content-Range"] = one.render(self._source.size)
-                    await self._start(send, 206, one.length)
-                    await self._send(send, read, one.first, one.length)
-                case several:
-                    await self._send_parts(send, read, several)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        departure = asyncio.create_task(_departure(receive))
+
+        async def send_if_there(message: Message) -> None:
+            if departure.done():
+                raise ClientDisconnect
+            await send(message)
+
+        try:
+            async with _opened(self._source) as read:
+                await self._answer(send_if_there, read)
+        finally:
+            departure.cancel()
+
+    async def _answer(self, send: Send, read: Read) -> None:
+        match self._ranges:
+            case ():
+                await self._start(send, 200, self._source.size)
+                await self._send(send, read, 0, self._source.size)
+            case (one,):
+                self._headers["Content-Range"] = one.render(self._source.size)
+                await self._start(send, 206, one.length)
+                await self._send(send, read, one.first, one.length)
+            case several:
+                await self._send_parts(send, read, several)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_parts(self, send: Send, read: Read, ranges: tuple[ByteRange, ...]) -> None:
         """RFC 9110 section 14.6. The boundary is letters and digits: containers/image reads no other."""
@@ -103,6 +118,12 @@ class BlobResponse:
             await send({"type": "http.response.body", "body": part, "more_body": True})
             offset += len(part)
             length -= len(part)
+
+
+async def _departure(receive: Receive) -> None:
+    """Return when the client has left: servers take sends to nobody without a word, up to the blob's end."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ def _not_negative(value: timedelta) -> timedelta:
 
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta():
-        raise ValueError("expected a duration with its unit, such as 30m or 24h, of more than 0s")
+        raise ValueError("expected a duration of more than 0s, such as 30m or 24h")
     return value
 
 
@@ -73,8 +73,8 @@ def _listed(value: object) -> object:
 def _regex(value: str) -> str:
     try:
         re.compile(value)
-    except re.error as error:
-        raise ValueError(f"expected a regular expression ({error})") from None
+    except re.error:
+        raise ValueError("expected a regular expression") from None
     return value
 
 

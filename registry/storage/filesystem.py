@@ -5,9 +5,11 @@ Locks are `flock`: they end with their holder, hold between processes, and on NF
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
+import uuid
 from collections import OrderedDict
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -35,22 +37,32 @@ class Filesystem:
     """A storage root: where keys are, and how much room is left.
 
     Args:
-        root: directory of the whole storage (registry:2's `rootdirectory`); made if it is missing.
+        root: directory of the whole storage (registry:2's `rootdirectory`).
         floor: bytes of free space below which new content is refused; 0 = no floor.
-
-    Raises:
-        OSError: the root cannot be made or written to.
     """
 
     def __init__(self, root: Path, floor: int = 0) -> None:
         self.root = os.path.abspath(root)
         self.floor = floor
         self.temporary = self.path(layout.TEMPORARY)
+        self.directories = durable.Directories(self.root)
+
+    def require_writable(self) -> None:
+        """Make the root if it is missing, and see that all of the tree takes writes.
+
+        Raises:
+            OSError: it does not; `filename` says where.
+        """
         durable.make_directories(self.temporary)
-        probe = f"{self.temporary}/{os.getpid()}.probe"
+        with suppress(OSError):  # the directory above may not be ours to read
+            durable.sync_directory(os.path.dirname(self.root))
+        probe = f"{self.temporary}/{uuid.uuid4()}"
         durable.write_new(probe, b"")
         durable.remove_quietly(probe)
-        self.directories = durable.Directories(self.root)
+        for key in (layout.V2, layout.BLOBS, layout.REPOSITORIES):
+            path = self.path(key)
+            if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
 
     def path(self, key: Key) -> str:
         return f"{self.root}/{key}"

@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName, SessionId, Tag
 
-V2 = "docker/registry/v2"
+V2 = Key("docker/registry/v2")
 OURS = "swarm-registry"
 TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
+BLOBS = Key(f"{V2}/blobs")
 REPOSITORIES = Key(f"{V2}/repositories")
 
 LAYERS = "_layers"
@@ -48,7 +49,7 @@ def _split(digest: Digest) -> str:
 
 
 def blob(digest: Digest) -> Key:
-    return Key(f"{V2}/blobs/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data")
+    return Key(f"{BLOBS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data")
 
 
 def repository(name: str) -> Key:
@@ -62,6 +63,10 @@ def layers(name: RepositoryName) -> Key:
 
 def layer_link(name: RepositoryName, digest: Digest) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{LAYERS}/{_split(digest)}/link")
+
+
+def manifests(name: RepositoryName) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}")
 
 
 def revisions(name: str, algorithm: str) -> Key:

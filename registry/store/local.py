@@ -234,7 +234,7 @@ class LocalStore:
         return await self._threads.run(self._tags, repository, last, limit)
 
     def _tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
-        if layout.MANIFESTS not in self._records.list(layout.repository(repository)):
+        if not self._records.list(layout.manifests(repository)):
             raise NameUnknown(detail={"name": repository})
         names = sorted(tag for tag in self._tag_names(repository) if tag > last)
         return _page((tag for tag in names if self._tagged_or_none(repository, tag)), limit)
