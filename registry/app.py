@@ -11,8 +11,9 @@ from registry.api.context import Context, Locations
 from registry.api.middleware import Counting, Errors, Headers, Traffic
 from registry.api.routes import router
 from registry.oci.manifest import Platform
-from registry.storage.filesystem import Filesystem, FilesystemBlobs, FilesystemRecords
+from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
+from registry.storage.root import Filesystem
 from registry.store.base import KeepEverything, ReadOnly, Store
 from registry.store.local import LocalStore
 from registry.store.rules import Rules

@@ -1,0 +1,204 @@
+"""Upload sessions on a POSIX filesystem: the bytes so far, what is known of their hash, and one writer at a time."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from contextlib import suppress
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from registry.oci.digest import Digest, hasher
+from registry.oci.errors import DigestInvalid
+from registry.storage import durable, layout
+from registry.storage.base import Missing
+from registry.storage.root import read
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from registry.oci.digest import Bytes, Hasher
+    from registry.storage.root import Filesystem
+
+_READ_SIZE = 1024 * 1024
+_HASHERS_KEPT = 1024
+
+
+class Progress:
+    """What an upload's bytes were at its last checkpoint: their digest and their number.
+
+    It exists because a hash in progress cannot be saved: with it, the closing request of a session need not read the
+    blob again, whichever process it reaches.
+    """
+
+    __slots__ = ("digest", "size")
+
+    def __init__(self, digest: Digest | None, size: int) -> None:
+        self.digest = digest
+        self.size = size
+
+    def render(self) -> bytes:
+        return f"{self.digest} {self.size}\n".encode()
+
+    @classmethod
+    def parse(cls, text: str) -> Progress:
+        """Raises ValueError, DigestInvalid."""
+        digest, size = text.split()
+        return cls(Digest(digest), int(size))
+
+
+def read_progress(directory: str, descriptor: int | None = None) -> Progress:
+    """A draft's last checkpoint. Raises Missing.
+
+    A session that registry:2 began has no `progress`, and a power cut may have emptied ours: then every byte counts,
+    and the closing digest tells whether they are right.
+
+    Args:
+        directory: the draft.
+        descriptor: its locked `data`. The last holder of the lock may have published that file under its digest, and
+            then it is no draft any more: never write to it.
+    """
+    try:
+        found = os.stat(f"{directory}/data")
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(directory) from None
+    if descriptor is not None and not os.path.samestat(found, os.fstat(descriptor)):
+        raise Missing(directory)
+    try:
+        progress = Progress.parse(read(f"{directory}/progress", 256).decode("ascii", "replace"))
+    except (Missing, ValueError, DigestInvalid):
+        return Progress(None, found.st_size)
+    if progress.size > found.st_size:
+        raise Missing(directory)
+    return progress
+
+
+class Hashers:
+    """Hashers of open sessions at their last checkpoint, so that the next chunk goes on from there.
+
+    Only a shortcut of this process: a session that another process wrote to in between is hashed from its beginning.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
+        self._lock = Lock()
+
+    def keep(self, directory: str, size: int, hashed: Hasher) -> None:
+        with self._lock:
+            self._kept[directory] = (size, hashed.copy())
+            self._kept.move_to_end(directory)
+            if len(self._kept) > _HASHERS_KEPT:
+                self._kept.popitem(last=False)
+
+    def take(self, directory: str, progress: Progress) -> Hasher | None:
+        """The hasher of exactly these bytes, if it is here."""
+        with self._lock:
+            size, hashed = self._kept.pop(directory, (0, None))
+        if hashed is None or size != progress.size or Digest.from_hasher(hashed) != progress.digest:
+            return None
+        return hashed
+
+    def drop(self, directory: str) -> None:
+        with self._lock:
+            self._kept.pop(directory, None)
+
+
+class FilesystemDraft:
+    """`storage.base.Draft` in `_uploads/<uuid>/`. Holds the lock on its `data` until it is closed."""
+
+    def __init__(
+        self, files: Filesystem, hashers: Hashers, directory: str, descriptor: int, progress: Progress
+    ) -> None:
+        self._files = files
+        self._hashers = hashers
+        self._directory = directory
+        self._descriptor = descriptor
+        self._checkpoint = progress
+        self._hasher: Hasher | None = None
+        self._written = False
+        self.offset = progress.size
+
+    def expect(self, length: int) -> None:
+        self._files.require_room(length)
+
+    def write(self, batch: Sequence[Bytes]) -> None:
+        self._files.require_room()
+        hashed = self._hashed()
+        if not self._written:
+            # Bytes after the checkpoint are of a request that did not end.
+            durable.truncate(self._descriptor, self._checkpoint.size)
+            self._written = True
+        durable.append(self._descriptor, batch)
+        for part in batch:
+            hashed.update(part)
+            self.offset += len(part)
+
+    def checkpoint(self) -> None:
+        if not self._written:
+            return
+        hashed = self._hashed()
+        durable.sync(self._descriptor)  # before `progress` vouches for the bytes
+        self._checkpoint = Progress(Digest.from_hasher(hashed), self.offset)
+        try:
+            durable.replace(f"{self._directory}/progress", self._checkpoint.render())
+        except FileNotFoundError:
+            raise Missing(self._directory) from None
+        self._written = False
+        self._hashers.keep(self._directory, self.offset, hashed)
+
+    def commit(self, digest: Digest) -> int:
+        found = self._digest(digest.algorithm)
+        if found != digest:
+            raise DigestInvalid(detail={"digest": str(digest), "content": str(found)})
+        durable.truncate(self._descriptor, self.offset)
+        durable.touch(self._descriptor)
+        durable.sync(self._descriptor)
+        try:
+            durable.publish(self._files.directories, f"{self._directory}/data", self._files.path(layout.blob(digest)))
+        except FileNotFoundError:
+            raise Missing(self._directory) from None
+        self._hashers.drop(self._directory)
+        return self.offset
+
+    def close(self) -> None:
+        if self._descriptor < 0:
+            return
+        # Give the room of bytes that do not count back at once: on a full disk it is what the next push needs.
+        if self._written and _is_named(self._descriptor, f"{self._directory}/data"):
+            with suppress(OSError):
+                durable.truncate(self._descriptor, self._checkpoint.size)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def _digest(self, algorithm: str) -> Digest:
+        """The digest of all bytes so far, from what is known already if that will do."""
+        known = self._checkpoint.digest
+        if not self._written and known is not None and known.algorithm == algorithm:
+            return known
+        if self._hashed().name == algorithm:
+            return Digest.from_hasher(self._hashed())
+        return Digest.from_hasher(self._rehash(algorithm))
+
+    def _hashed(self) -> Hasher:
+        if self._hasher is None:
+            known = self._checkpoint.digest
+            algorithm = known.algorithm if known else "sha256"
+            self._hasher = self._hashers.take(self._directory, self._checkpoint) or self._rehash(algorithm)
+        return self._hasher
+
+    def _rehash(self, algorithm: str) -> Hasher:
+        hashed, position = hasher(algorithm), 0
+        while position < self.offset:
+            part = os.pread(self._descriptor, min(_READ_SIZE, self.offset - position), position)
+            if not part:
+                raise Missing(self._directory)
+            hashed.update(part)
+            position += len(part)
+        return hashed
+
+
+def _is_named(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,84 @@
+"""A storage root on a POSIX filesystem: where keys are, how much room is left, and reading small files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from registry.oci.errors import Denied
+from registry.storage import durable, layout
+from registry.storage.base import Key, Missing
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Filesystem:
+    """A storage root: where keys are, and how much room is left.
+
+    Args:
+        root: directory of the whole storage (registry:2's `rootdirectory`).
+        floor: bytes of free space below which new content is refused; 0 = no floor.
+    """
+
+    def __init__(self, root: Path, floor: int = 0) -> None:
+        self.root = os.path.abspath(root)
+        self.floor = floor
+        self.temporary = self.path(layout.TEMPORARY)
+        self.directories = durable.Directories(self.root)
+
+    def require_writable(self) -> None:
+        """Make the root if it is missing, and see that all of the tree takes writes.
+
+        Raises:
+            OSError: it does not; `filename` says where.
+        """
+        durable.make_directories(self.temporary)
+        with suppress(OSError):  # the directory above may not be ours to read
+            durable.sync_directory(os.path.dirname(self.root))
+        probe = f"{self.temporary}/{uuid.uuid4()}"
+        durable.write_new(probe, b"")
+        durable.remove_quietly(probe)
+        for key in (layout.V2, layout.BLOBS, layout.REPOSITORIES):
+            path = self.path(key)
+            if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    def path(self, key: Key) -> str:
+        return f"{self.root}/{key}"
+
+    def require_room(self, wanted: int = 0) -> None:
+        """Raises Denied where `wanted` more bytes would leave less room than the floor."""
+        if not self.floor:
+            return
+        room = os.statvfs(self.root)
+        free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        if free - wanted < self.floor:
+            needed = f"{_mib(wanted)} more would leave" if wanted else "that is"
+            raise Denied(
+                f"the registry's disk is nearly full: {_mib(free)} of {_mib(total)} are free, {needed} less than the "
+                f"floor of {_mib(self.floor)} (storage.filesystem.minfreespace); free some space, then push again",
+                detail={"free": free, "total": total, "wanted": wanted, "floor": self.floor},
+            )
+
+
+def _mib(size: int) -> str:
+    return f"{size / 1024**2:.1f} MiB"
+
+
+def read(path: str, limit: int) -> bytes:
+    """All of a file. Raises Missing, also for one of more than `limit` bytes."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
+                raise Missing(path)
+            data = b""
+            while part := file.read(size - len(data)):
+                data += part
+            return data
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise Missing(path) from None
