@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 import uuid
 from collections import OrderedDict
 from contextlib import suppress
@@ -218,6 +219,14 @@ def remove_quietly(path: str) -> None:
     """Remove a file that nothing names, if it is there."""
     with suppress(OSError):
         os.unlink(path)
+
+
+def remove_older(directory: str, age: float) -> None:
+    """Remove the files of a directory that were last written more than `age` seconds ago: leftovers of a crash."""
+    with suppress(OSError):
+        for entry in os.scandir(directory):
+            if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > age:
+                remove_quietly(entry.path)
 
 
 def remove_tree(directories: Directories, path: str) -> None:

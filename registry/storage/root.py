@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_LEFTOVER = 24 * 3600  # seconds; no file takes so long to write, in any process that shares the root
+
+
 class Filesystem:
     """A storage root: where keys are, and how much room is left.
 
@@ -39,6 +42,7 @@ class Filesystem:
         durable.make_directories(self.temporary)
         with suppress(OSError):  # the directory above may not be ours to read
             durable.sync_directory(os.path.dirname(self.root))
+        durable.remove_older(self.temporary, _LEFTOVER)
         probe = f"{self.temporary}/{uuid.uuid4()}"
         durable.write_new(probe, b"")
         durable.remove_quietly(probe)
