@@ -76,14 +76,9 @@ def serve(path: ConfigFile = None) -> None:
         _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
     listener = _listen(settings)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
+    tls = _tls(settings)
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
-    server.serve(
-        application.asgi,
-        listener,
-        application.traffic,
-        settings.http.draintimeout.total_seconds(),
-        _tls(settings),
-    )
+    server.serve(application.asgi, listener, application.traffic, settings.http.draintimeout.total_seconds(), tls)
     log.info("stopped")
 
 
@@ -135,9 +130,11 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
     if tls.certificate is None or tls.key is None:
         return None
     try:
-        return server.Tls(tls.certificate, tls.key, tls.clientcas, tls.minimumtls).context()
+        wanted = server.Tls(tls.certificate, tls.key, tls.clientcas, tls.clientauth, tls.minimumtls, tls.ciphersuites)
+        return wanted.context()
     except (OSError, ssl.SSLError) as error:
-        _fail(f"http.tls: cannot use {tls.certificate} with {tls.key}: {error.strerror or error}")
+        files = ", ".join(map(str, (tls.certificate, tls.key, *tls.clientcas)))
+        _fail(f"http.tls: cannot use {files}: {error.strerror or error}")
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

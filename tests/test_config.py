@@ -711,7 +711,7 @@ class TestMistakes:
         path = tmp_path / "none.yml"
         assert problems_of({}, path) == [f"{path}: cannot read the configuration file: No such file or directory"]
 
-    @hypothesis_settings(deadline=None, max_examples=20000)
+    @hypothesis_settings(deadline=None, max_examples=300)
     @given(
         st.dictionaries(
             st.lists(st.sampled_from(WORDS), min_size=1, max_size=5).map(lambda parts: "REGISTRY_" + "_".join(parts)),
