@@ -25,7 +25,7 @@ _LAST_WORDS = 5  # seconds for connections to close once nothing is under way
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 60), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 4))
 
 _CLIENT_CERTIFICATES = {
-    "request-client-cert": ssl.CERT_OPTIONAL,  # OpenSSL has no "any certificate, unverified": the stricter one of the two
+    "request-client-cert": ssl.CERT_OPTIONAL,  # OpenSSL cannot take one unverified: the stricter way
     "require-any-client-cert": ssl.CERT_REQUIRED,
     "verify-client-cert-if-given": ssl.CERT_OPTIONAL,
     "require-and-verify-client-cert": ssl.CERT_REQUIRED,

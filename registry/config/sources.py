@@ -158,7 +158,10 @@ _Texts.yaml_constructors = {
 
 
 def _parse(text: str) -> Any:
-    return _with_text_names(yaml.load(text, _Texts))  # noqa: S506 - it is a SafeLoader
+    try:
+        return _with_text_names(yaml.load(text, _Texts))  # noqa: S506 - it is a SafeLoader
+    except RecursionError:  # an anchor that contains itself, or a mountain of brackets
+        raise yaml.YAMLError from None
 
 
 def _with_text_names(value: Any) -> Any:
