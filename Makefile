@@ -11,7 +11,7 @@ help: ## show the targets
 
 serve: .venv/.installed ## serve on 127.0.0.1:5000 with data in ./data (ADDRESS=, DATA= to change)
 	@mkdir -p "$(DATA)"
-	@REGISTRY_CONFIGURATION_PATH= REGISTRY_HTTP_ADDR=$(ADDRESS) REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="$(DATA)" $(BIN)/registry serve
+	@exec env REGISTRY_CONFIGURATION_PATH= REGISTRY_HTTP_ADDR=$(ADDRESS) REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="$(DATA)" $(BIN)/registry serve
 
 test: .venv/.installed ## run the tests
 	$(BIN)/python -m pytest $(PYTEST)

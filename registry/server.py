@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import socket
 import ssl
 import time
@@ -10,12 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
     from starlette.types import ASGIApp
+
+log = logging.getLogger("registry.server")
 
 _BACKLOG = 2048
 _IDLE = 120  # seconds an unused connection stays open: longer than the clients' own limits, so that they close first
@@ -125,6 +130,25 @@ def _openssl_name(name: str) -> str:
     return parts.replace("_", "-")
 
 
+class _Protocol(HttpToolsProtocol):
+    """uvicorn's protocol, for clients that do not speak HTTP: docker tries TLS first wherever it may fall back."""
+
+    def send_400_response(self, msg: str) -> None:
+        log.debug("not HTTP, or not well-formed: closed the connection of %s", self.client)
+        body = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": msg, "detail": None}]}).encode() + b"\n"
+        head = (
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        )
+        self.transport.write(head.encode("ascii") + body)
+        self.transport.close()
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether uvicorn's log says something that `_Protocol` does not."""
+    return not str(record.msg).startswith("Invalid HTTP request")
+
+
 def serve(app: ASGIApp, listener: socket.socket, busy: Busy, drain: float, tls: ssl.SSLContext | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then let transfers under way end, for up to `drain` seconds.
 
@@ -132,7 +156,7 @@ def serve(app: ASGIApp, listener: socket.socket, busy: Busy, drain: float, tls: 
     """
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Protocol,
         ws="none",
         log_config=None,
         server_header=False,
@@ -143,6 +167,7 @@ def serve(app: ASGIApp, listener: socket.socket, busy: Busy, drain: float, tls: 
     )
     config.load()
     config.ssl = tls
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     _Server(config, busy, drain).run(sockets=[listener])
 
 

@@ -29,16 +29,21 @@ _SLICE = 1024 * 1024
 
 def error_response(error: RegistryError) -> Response:
     """`{"errors": [...]}`, as distribution-spec, "Error Codes", has it."""
-    body = json.dumps({"errors": error.entries()}, default=str).encode()
-    return Response(body, error.status, {**error.headers, "Content-Type": "application/json"})
+    return Response(
+        _json({"errors": error.entries()}), error.status, {**error.headers, "Content-Type": "application/json"}
+    )
 
 
 def json_response(
     content: Any, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
 ) -> Response:
     """JSON without a charset: a referrers list's Content-Type is compared to the letter by clients."""
-    body = json.dumps(content, separators=(",", ":"), ensure_ascii=False).encode()
-    return Response(body, 200, {**(headers or {}), "Content-Type": media_type})
+    return Response(_json(content), 200, {**(headers or {}), "Content-Type": media_type})
+
+
+def _json(content: Any) -> bytes:
+    """With a line end, as registry:2 has it: people read it with curl."""
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, default=str).encode() + b"\n"
 
 
 def empty_response(status: int, headers: Mapping[str, str]) -> Response:
