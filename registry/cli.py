@@ -122,7 +122,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return server.listen(settings.http.addr, settings.http.net)
     except OSError as error:
-        _fail(f"http.addr: cannot listen on {settings.http.addr}: {error.strerror}")
+        _fail(f"http.addr: cannot listen on {settings.http.addr}: {_reason(error)}")
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -153,6 +153,10 @@ def _set_up_logging(settings: Settings) -> None:
     )
     logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
     logging.getLogger("uvicorn.access").disabled = settings.log.accesslog.disabled
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno) if error.errno else str(error)
 
 
 def _fail(message: str) -> NoReturn:

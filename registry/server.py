@@ -24,6 +24,7 @@ log = logging.getLogger("registry.server")
 
 _BACKLOG = 2048
 _IDLE = 120  # seconds an unused connection stays open: longer than the clients' own limits, so that they close first
+_QUIET = 0.5  # seconds without a request before a draining server stops: a push is several, with gaps between them
 _LAST_WORDS = 5  # seconds for connections to close once nothing is under way
 
 # IPVS, the mesh's load balancer, forgets a connection after 900 s of silence; a hashing PUT or a slow disk is silent.
@@ -48,6 +49,7 @@ class Busy(Protocol):
     """What the server asks the app before it stops (`api.middleware.Traffic`)."""
 
     active: int
+    served: int
     draining: bool
 
 
@@ -179,6 +181,8 @@ class _Server(uvicorn.Server):
         self._busy = busy
         self._drain = drain
         self._deadline = 0.0
+        self._served = 0
+        self._quiet_since = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         if self._busy.draining or not self._drain:
@@ -186,8 +190,13 @@ class _Server(uvicorn.Server):
             return
         self._busy.draining = True
         self._deadline = time.monotonic() + self._drain
+        self._quiet_since = time.monotonic()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._busy.draining and (self._busy.active == 0 or time.monotonic() > self._deadline):
-            self.should_exit = True
+        if self._busy.draining:
+            now = time.monotonic()
+            if self._busy.active or self._busy.served != self._served:
+                self._served, self._quiet_since = self._busy.served, now
+            if now > self._deadline or now - self._quiet_since >= _QUIET:
+                self.should_exit = True
         return await super().on_tick(counter)

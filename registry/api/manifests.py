@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from starlette.responses import Response
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from registry.api.context import Context
+
+_LARGE = 64 * 1024  # bytes; more is hashed and parsed in a thread, where it delays nobody
 
 
 async def get(api: Context, request: Request) -> ASGIApp:
@@ -38,16 +41,15 @@ async def get(api: Context, request: Request) -> ASGIApp:
 async def put(api: Context, request: Request) -> ASGIApp:
     repository, reference = _target(request)
     data = await _body(request)
-    manifest = Manifest.parse(data, request.headers.get("content-type", ""))
-    if isinstance(reference, Digest):
-        digest, tags = reference, [Tag(tag) for tag in dict.fromkeys(request.query_params.getlist("tag"))]
-        if (found := Digest.of(data, digest.algorithm)) != digest:
-            raise DigestInvalid(
-                "the manifest has another digest than the one it is pushed by",
-                detail={"digest": digest, "content": found},
-            )
+    content_type = request.headers.get("content-type", "")
+    if len(data) > _LARGE:
+        digest, manifest = await asyncio.to_thread(_read, data, content_type, reference)
     else:
-        digest, tags = Digest.of(data), [reference]
+        digest, manifest = _read(data, content_type, reference)
+    if isinstance(reference, Digest):
+        tags = [Tag(tag) for tag in dict.fromkeys(request.query_params.getlist("tag"))]
+    else:
+        tags = [reference]
     await api.store.put_manifest(repository, digest, manifest, tags, Condition.parse(request.headers))
     response = empty_response(
         201,
@@ -73,6 +75,19 @@ async def delete(api: Context, request: Request) -> ASGIApp:
 
 def _target(request: Request) -> tuple[RepositoryName, Reference]:
     return request.path_params["repository"], request.path_params["reference"]
+
+
+def _read(data: bytes, content_type: str, reference: Reference) -> tuple[Digest, Manifest]:
+    """What was pushed, and its digest. Raises DigestInvalid where it is pushed by another one, ManifestInvalid."""
+    if isinstance(reference, Digest):
+        if (found := Digest.of(data, reference.algorithm)) != reference:
+            raise DigestInvalid(
+                "the manifest has another digest than the one it is pushed by",
+                detail={"digest": reference, "content": found},
+            )
+    else:
+        found = Digest.of(data)
+    return found, Manifest.parse(data, content_type)
 
 
 async def _body(request: Request) -> bytes:

@@ -25,11 +25,13 @@ class Traffic:
 
     Attributes:
         active: requests that are being answered.
+        served: requests that were.
         draining: the server is about to stop.
     """
 
     def __init__(self) -> None:
         self.active = 0
+        self.served = 0
         self.draining = False
 
     def admit(self) -> None:
@@ -39,7 +41,7 @@ class Traffic:
 
 
 class Counting:
-    """Keeps `Traffic.active`."""
+    """Keeps the numbers of `Traffic`."""
 
     def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
         self._app = app
@@ -54,6 +56,7 @@ class Counting:
             await self._app(scope, receive, send)
         finally:
             self._traffic.active -= 1
+            self._traffic.served += 1
 
 
 class Headers:
