@@ -156,7 +156,7 @@ def _set_up_logging(settings: Settings) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno else str(error)
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
 
 
 def _fail(message: str) -> NoReturn:
