@@ -253,3 +253,13 @@ def files_of_layers(layers: list[bytes]) -> dict[str, bytes]:
                 if member.isfile() and data is not None:
                     found[member.name.removeprefix("./")] = data.read()
     return found
+
+
+def files_of_layout(directory: Path) -> dict[str, bytes]:
+    """The files in the one image of an OCI layout directory."""
+
+    def read(digest: str) -> bytes:
+        return directory.joinpath("blobs", *digest.split(":")).read_bytes()
+
+    (top,) = json.loads((directory / "index.json").read_bytes())["manifests"]
+    return files_of_layers([read(layer["digest"]) for layer in json.loads(read(top["digest"]))["layers"]])

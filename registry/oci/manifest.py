@@ -8,7 +8,7 @@ A manifest's media type is not kept beside it: it is always derived from the byt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -70,19 +70,28 @@ class Descriptor(BaseModel):
         return bool(self.urls) or ".nondistributable." in kind or ".foreign." in kind
 
 
-class _Document(BaseModel):
-    """The members of all four kinds that matter to a registry."""
+class _Kind(BaseModel):
+    """The members that tell which of the four kinds a manifest is."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     schema_version: int = Field(alias="schemaVersion")
     media_type: str = Field(default="", alias="mediaType")
+    manifests: Any = None
+
+
+class _Document(_Kind):
+    """The members of all four kinds that matter to a registry."""
+
     artifact_type: str | None = Field(default=None, alias="artifactType")
     config: Descriptor | None = None
     layers: tuple[Descriptor, ...] | None = None
     manifests: tuple[Descriptor, ...] | None = None
     subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
+
+
+_Model = TypeVar("_Model", bound=_Kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,7 @@ class Manifest:
         declared = content_type.partition(";")[0].strip().lower()
         if declared.startswith(_SCHEMA_1):
             raise _schema_1()
-        document = _read(data)
+        document = _read(_Document, data)
         media_type = _media_type(document, declared)
         _check_shape(document, media_type)
         if media_type in _IMAGES:
@@ -144,16 +153,25 @@ class Manifest:
         return entry
 
 
-def _read(data: bytes) -> _Document:
+def _read(model: type[_Model], data: bytes) -> _Model:
     try:
-        return _Document.model_validate_json(data)
+        return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ManifestInvalid(f"manifest invalid: {where + ': ' if where else ''}{first['msg']}") from None
 
 
-def _media_type(document: _Document, declared: str) -> str:
+def media_type(data: bytes) -> str:
+    """The media type of a stored manifest, whatever else it holds: what registry:2 took is served.
+
+    Raises:
+        ManifestInvalid: it is none of the four.
+    """
+    return _media_type(_read(_Kind, data), "")
+
+
+def _media_type(document: _Kind, declared: str) -> str:
     if document.schema_version == 1:
         raise _schema_1()
     if document.schema_version != 2:
@@ -172,9 +190,7 @@ def _check_shape(document: _Document, media_type: str) -> None:
     # A document that is both would be an image to one client and an index to another (CVE-2021-41190).
     if media_type in _IMAGES and (document.config is None or document.manifests is not None):
         raise ManifestInvalid("manifest invalid: an image has a config and no manifests")
-    if media_type in _INDEXES and (
-        document.manifests is None or document.config is not None or document.layers is not None
-    ):
+    if media_type in _INDEXES and (document.config is not None or document.layers is not None):
         raise ManifestInvalid("manifest invalid: an index has manifests, and neither config nor layers")
 
 

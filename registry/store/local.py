@@ -25,7 +25,7 @@ from registry.oci.errors import (
     UploadBusy,
     UploadUnknown,
 )
-from registry.oci.manifest import MOST_BYTES, Manifest
+from registry.oci.manifest import MOST_BYTES, media_type
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
 from registry.storage import layout
 from registry.storage.base import Busy, Missing
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from registry.oci.headers import Condition
+    from registry.oci.manifest import Manifest
     from registry.storage.base import Blobs, BlobSource, Draft, Key, Records
     from registry.store.rules import Rules
     from registry.store.threads import Threads
@@ -164,7 +165,7 @@ class LocalStore:
         try:
             digest = reference if isinstance(reference, Digest) else self._tagged(repository, reference)
             data = self._blobs.read(self._revision(repository, digest), MOST_BYTES)
-            return StoredManifest(digest, Manifest.parse(data).media_type, data)
+            return StoredManifest(digest, media_type(data), data)
         except (Missing, ManifestInvalid):
             raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
 

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from registry.oci.names import RepositoryName
     from registry.storage.base import Blobs, Records
 
-_REMEMBERED = 500_000  # manifests of all repositories in memory, at about 200 bytes
+_MANIFESTS_REMEMBERED = 500_000  # in memory, of all repositories, at about 200 bytes
+_REPOSITORIES_REMEMBERED = 1000
 _NOTED_AFTER = 64  # manifests read since the last note on disk
 
 
@@ -38,21 +39,28 @@ class Referrers:
 
     def of(self, repository: RepositoryName, subject: Digest) -> list[dict[str, Any]]:
         """Descriptors of the manifests whose subject is `subject`, in the order of their digests. Blocks."""
-        with self._lock:
-            known = self._repositories.setdefault(repository, _Repository(self._blobs, self._records, repository))
-            self._repositories.move_to_end(repository)
+        known = self._known(repository)
         with known.lock:
             known.refresh()
-            found = known.referrers(subject)
-        self._forget()
-        return found
+            return known.referrers(subject)
+
+    def _known(self, name: RepositoryName) -> _Repository:
+        with self._lock:
+            known = self._repositories.get(name)
+            if known is None:
+                known = self._repositories[name] = _Repository(self._blobs, self._records, name)
+                self._forget()
+            self._repositories.move_to_end(name)
+            return known
 
     def _forget(self) -> None:
-        with self._lock:
-            total = sum(len(known.seen) for known in self._repositories.values())
-            while total > _REMEMBERED and len(self._repositories) > 1:
-                _, oldest = self._repositories.popitem(last=False)
-                total -= len(oldest.seen)
+        """Let go of the repositories that were not asked for the longest."""
+        total = sum(len(known.seen) for known in self._repositories.values())
+        while len(self._repositories) > 1 and (
+            total > _MANIFESTS_REMEMBERED or len(self._repositories) > _REPOSITORIES_REMEMBERED
+        ):
+            _, oldest = self._repositories.popitem(last=False)
+            total -= len(oldest.seen)
 
 
 class _Repository:
@@ -69,7 +77,7 @@ class _Repository:
         self._entries: dict[Digest, dict[str, Any]] = {}
         self._versions: tuple[object, ...] = ()
         self._unread: set[Digest] = set()
-        self._load()
+        self._loaded = False
 
     def refresh(self) -> None:
         """Read the manifests that came since the last time, and forget those that went."""
@@ -99,9 +107,13 @@ class _Repository:
 
     def _see(self, digest: Digest) -> bool:
         """Read a manifest; False if it is not there (deleted by registry:2, which leaves its directory)."""
-        manifest = self._manifest(digest)
-        if manifest is None:
+        try:
+            manifest = self._manifest(digest)
+        except Missing:
             return False
+        except ManifestInvalid:
+            self._note(digest, None)
+            return True
         subject = manifest.subject.address if manifest.subject else None
         self._note(digest, subject)
         if subject:
@@ -120,28 +132,25 @@ class _Repository:
             self._by_subject[subject].discard(digest)
 
     def _entry(self, digest: Digest) -> dict[str, Any] | None:
-        if not self._is_linked(digest):
-            return None
-        if digest not in self._entries:
-            manifest = self._manifest(digest)
-            if manifest is None:
-                return None
-            self._entries[digest] = manifest.referrer(digest)
-        return self._entries[digest]
-
-    def _is_linked(self, digest: Digest) -> bool:
         try:
-            return bool(self._records.read(layout.revision_link(self._name, digest)).strip())
-        except Missing:
-            return False
-
-    def _manifest(self, digest: Digest) -> Manifest | None:
-        if not self._is_linked(digest):
-            return None
-        try:
-            return Manifest.parse(self._blobs.read(digest, MOST_BYTES))
+            if digest not in self._entries:
+                self._entries[digest] = self._manifest(digest).referrer(digest)
+            else:
+                self._require_link(digest)
         except (Missing, ManifestInvalid):
             return None
+        return self._entries[digest]
+
+    def _require_link(self, digest: Digest) -> None:
+        """Raises Missing where the repository has the manifest no more."""
+        link = layout.revision_link(self._name, digest)
+        if not self._records.read(link).strip():
+            raise Missing(link)
+
+    def _manifest(self, digest: Digest) -> Manifest:
+        """Raises Missing, ManifestInvalid."""
+        self._require_link(digest)
+        return Manifest.parse(self._blobs.read(digest, MOST_BYTES))
 
     def _load(self) -> None:
         try:
