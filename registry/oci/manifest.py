@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid, ManifestInvalid
@@ -49,11 +50,11 @@ class Platform(BaseModel):
 class Descriptor(BaseModel):
     """Media type, size in bytes and digest of some content. Members that we do not need are not kept."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     media_type: str = Field(alias="mediaType")
     digest: Annotated[str, AfterValidator(_digest)]
-    size: int = Field(ge=0)
+    size: int = Field(strict=True, ge=0, le=2**63 - 1)
     urls: tuple[str, ...] | None = None
     platform: Platform | None = None
     artifact_type: str | None = Field(default=None, alias="artifactType")
@@ -73,9 +74,9 @@ class Descriptor(BaseModel):
 class _Kind(BaseModel):
     """The members that tell which of the four kinds a manifest is."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
-    schema_version: int = Field(alias="schemaVersion")
+    schema_version: int = Field(alias="schemaVersion", strict=True)
     media_type: str = Field(default="", alias="mediaType")
     manifests: Any = None
 
@@ -154,12 +155,22 @@ class Manifest:
 
 
 def _read(model: type[_Model], data: bytes) -> _Model:
+    if b"NaN" in data or b"Infinity" in data:
+        _refuse_what_is_no_json(data)
     try:
         return model.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ManifestInvalid(f"manifest invalid: {where + ': ' if where else ''}{first['msg']}") from None
+
+
+def _refuse_what_is_no_json(data: bytes) -> None:
+    """pydantic takes NaN and Infinity, which no other reader of a manifest does."""
+    try:
+        from_json(data, allow_inf_nan=False)
+    except ValueError as error:
+        raise ManifestInvalid(f"manifest invalid: {error}") from None
 
 
 def media_type(data: bytes) -> str:
@@ -190,7 +201,9 @@ def _check_shape(document: _Document, media_type: str) -> None:
     # A document that is both would be an image to one client and an index to another (CVE-2021-41190).
     if media_type in _IMAGES and (document.config is None or document.manifests is not None):
         raise ManifestInvalid("manifest invalid: an image has a config and no manifests")
-    if media_type in _INDEXES and (document.config is not None or document.layers is not None):
+    if media_type in _INDEXES and (
+        "manifests" not in document.model_fields_set or document.config is not None or document.layers is not None
+    ):
         raise ManifestInvalid("manifest invalid: an index has manifests, and neither config nor layers")
 
 
