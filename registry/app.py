@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,7 +92,7 @@ def _rules(validation: Validation) -> Rules:
 def _lifespan(threads: Threads) -> Callable[[Router], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
-        yield
-        threads.close()
+        threads.adopt(asyncio.get_running_loop())
+        yield  # the event loop ends its threads, after their last call
 
     return lifespan

@@ -6,13 +6,12 @@ import json
 import logging
 import os
 import ssl
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from registry import __version__, app, config, server
+from registry import __version__, app, config, logs, server
 
 if TYPE_CHECKING:
     import socket
@@ -69,14 +68,13 @@ def _root(
 def serve(path: ConfigFile = None) -> None:
     """Serve images over HTTP until SIGTERM, then let running transfers end."""
     settings = _load(path)
-    _set_up_logging(settings)
     try:
         application = app.build(settings)
     except OSError as error:
         _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
+    tls = _tls(settings)
     listener = _listen(settings)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
-    tls = _tls(settings)
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
     server.serve(application.asgi, listener, application.traffic, settings.http.draintimeout.total_seconds(), tls)
     log.info("stopped")
@@ -111,7 +109,8 @@ def _load(path: Path | None) -> Settings:
         loaded = config.load(config.find(path, os.environ), os.environ)
     except config.ConfigurationError as error:
         _fail(str(error))
-    _set_up_logging(loaded.settings)
+    wanted = loaded.settings.log
+    logs.set_up(wanted.level, wanted.formatter, wanted.fields, access=not wanted.accesslog.disabled)
     log.info("configuration: %s", loaded.source or "built-in defaults")
     for notice in loaded.notices:
         log.warning(notice)
@@ -144,15 +143,6 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     scheme = "https" if settings.http.tls.certificate else "http"
     shown = "0.0.0.0" if host in ("::", "0.0.0.0") else f"[{host}]" if ":" in host else host  # noqa: S104 - for people
     return f"{scheme}://{shown}:{port}{settings.http.prefix or '/'}v2/"
-
-
-def _set_up_logging(settings: Settings) -> None:
-    level = {"warn": "WARNING"}.get(settings.log.level, settings.log.level.upper())
-    logging.basicConfig(
-        level=level, stream=sys.stderr, force=True, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("uvicorn.error").setLevel(max(logging.WARNING, logging.getLogger().level))
-    logging.getLogger("uvicorn.access").disabled = settings.log.accesslog.disabled
 
 
 def _reason(error: OSError) -> str:

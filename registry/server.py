@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
+import os
 import socket
 import ssl
 import time
@@ -15,6 +17,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Sequence
     from types import FrameType
 
@@ -25,6 +28,8 @@ log = logging.getLogger("registry.server")
 _BACKLOG = 2048
 _IDLE = 120  # seconds an unused connection stays open: longer than the clients' own limits, so that they close first
 _QUIET = 0.5  # seconds without a request before a draining server stops: a push is several, with gaps between them
+_HEAD_MOST = 1024 * 1024  # bytes before a body, as Go's servers take
+_HEAD_SECONDS = 60  # from a connection, or the first byte of a request, to the end of its headers
 _LAST_WORDS = 5  # seconds for connections to close once nothing is under way
 
 # IPVS, the mesh's load balancer, forgets a connection after 900 s of silence; a hashing PUT or a slow disk is silent.
@@ -85,16 +90,27 @@ def _prepared(listener: socket.socket) -> socket.socket:
 
 
 def _listen_unix(path: str) -> socket.socket:
-    if Path(path).is_socket():
-        Path(path).unlink()  # left by a server that was killed
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
+        if Path(path).is_socket():
+            _require_dead(path)
+            Path(path).unlink()
         listener.bind(path)
     except OSError:
         listener.close()
         raise
     listener.listen(_BACKLOG)
     return listener
+
+
+def _require_dead(path: str) -> None:
+    """Raises OSError where a server answers at a socket; one that was killed leaves its name behind."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return
+    raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,17 +149,57 @@ def _openssl_name(name: str) -> str:
 
 
 class _Protocol(HttpToolsProtocol):
-    """uvicorn's protocol, for clients that do not speak HTTP: docker tries TLS first wherever it may fall back."""
+    """uvicorn's protocol, with limits on what precedes a request's body, and an answer for what is not HTTP."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._head_size = 0
+        self._is_in_head = False
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._head_timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._is_in_head:
+            self._head_size += len(data)
+            if self._head_size > _HEAD_MOST and not self.transport.is_closing():
+                self._refuse("431 Request Header Fields Too Large", f"more than {_HEAD_MOST} bytes of headers")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._head_size, self._is_in_head = 0, True
+        self._head_timer.cancel()
+        self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def on_headers_complete(self) -> None:
+        self._is_in_head = False
+        self._head_timer.cancel()
+        # The parser leaves a body out where a change of protocol is offered, and would read it as the next request.
+        if self.parser.should_upgrade() and any(map(_is_of_a_body, self.headers)):
+            raise ValueError("Upgrade with a body")
+        super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
+        """A docker client tries TLS first wherever it may fall back to plain HTTP; it wants to hear a no at once."""
         log.debug("not HTTP, or not well-formed: closed the connection of %s", self.client)
-        body = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": msg, "detail": None}]}).encode() + b"\n"
-        head = (
-            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        )
-        self.transport.write(head.encode("ascii") + body)
+        self._refuse("400 Bad Request", msg)
+
+    def _refuse(self, status: str, message: str) -> None:
+        body = json.dumps({"errors": [{"code": "UNSUPPORTED", "message": message, "detail": None}]}) + "\n"
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        self.transport.write(f"{head}Connection: close\r\n\r\n{body}".encode("ascii"))
         self.transport.close()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: Java's client offers HTTP/2 with its first request, and goes on without."""
+
+
+def _is_of_a_body(header: tuple[bytes, bytes]) -> bool:
+    name, value = header
+    return name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0")
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -186,7 +242,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         if self._busy.draining or not self._drain:
-            self.should_exit = True
+            self._stop_at_once()
             return
         self._busy.draining = True
         self._deadline = time.monotonic() + self._drain
@@ -197,6 +253,12 @@ class _Server(uvicorn.Server):
             now = time.monotonic()
             if self._busy.active or self._busy.served != self._served:
                 self._served, self._quiet_since = self._busy.served, now
-            if now > self._deadline or now - self._quiet_since >= _QUIET:
+            if now > self._deadline:
+                self._stop_at_once()
+            elif now - self._quiet_since >= _QUIET:
                 self.should_exit = True
         return await super().on_tick(counter)
+
+    def _stop_at_once(self) -> None:
+        self.config.timeout_graceful_shutdown = 0
+        self.should_exit = True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from registry.api.context import joined
 from registry.api.responses import BlobResponse, empty_response
 from registry.oci.headers import ByteRange, EntityTags, entity_tag, parse_ranges
 
@@ -53,7 +54,7 @@ async def delete(api: Context, request: Request) -> ASGIApp:
 
 
 def _is_known(request: Request, digest: Digest) -> bool:
-    known = request.headers.get("if-none-match")
+    known = joined(request, "if-none-match")
     return known is not None and EntityTags.parse(known).match(digest)
 
 

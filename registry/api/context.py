@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from registry.store.base import Store
 
 
+def joined(request: Request, name: str) -> str | None:
+    """A header that is a list, and may therefore stand on several lines (RFC 9110 section 5.3); None without it."""
+    lines = request.headers.getlist(name)
+    return ", ".join(lines) if lines else None
+
+
 @dataclass(frozen=True, slots=True)
 class Locations:
     """The URLs that answers carry.

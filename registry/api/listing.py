@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from typing import TYPE_CHECKING
 
 from registry.api.responses import json_response
 from registry.oci.errors import PageInvalid
 from registry.oci.headers import next_link
-from registry.oci.manifest import MOST_BYTES, OCI_INDEX
+from registry.oci.manifest import OCI_INDEX
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -19,8 +17,6 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName
     from registry.store.base import Page
-
-_FRAME = 200  # bytes of an index around its descriptors
 
 
 async def repositories(api: Context, request: Request) -> ASGIApp:
@@ -45,33 +41,16 @@ async def referrers(api: Context, request: Request) -> ASGIApp:
     """An index of descriptors; never a 404 for a name that could exist: clients would take it for a missing API."""
     repository: RepositoryName = request.path_params["repository"]
     digest: Digest = request.path_params["digest"]
-    found = await api.store.referrers(repository, digest)
-    headers: dict[str, str] = {}
-    query: dict[str, str] = {}
-    if wanted := request.query_params.getlist("artifactType"):
-        found = [entry for entry in found if entry.get("artifactType") in wanted]
-        headers["OCI-Filters-Applied"] = "artifactType"
-    if last := request.query_params.get("last"):
-        found = [entry for entry in found if entry["digest"] > last]
-    page = _fitting(found, _limit(request))
-    if page and len(page) < len(found):
-        path = api.locations.path(f"{repository}/referrers/{digest}")
-        filters = "".join(f"&artifactType={quote(kind)}" for kind in wanted)
-        query = {"last": page[-1]["digest"]}
-        if (limit := request.query_params.get("n")) is not None:
-            query["n"] = limit
-        headers["Link"] = next_link(path, **query).replace(">;", f"{filters}>;", 1)
-    return json_response({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page}, headers, media_type=OCI_INDEX)
-
-
-def _fitting(entries: list[dict[str, Any]], limit: int | None) -> list[dict[str, Any]]:
-    """As many as fit into one manifest, and into `limit`; at least one of any."""
-    room = MOST_BYTES - _FRAME
-    for count, entry in enumerate(entries):
-        room -= len(json.dumps(entry, ensure_ascii=False).encode()) + 1
-        if count == limit or (room < 0 and count > 0):
-            return entries[:count]
-    return entries
+    kinds = request.query_params.getlist("artifactType")
+    limit, last = _limit(request), request.query_params.get("last", "")
+    page = await api.store.referrers(repository, digest, frozenset(kinds), last, limit)
+    headers = {"OCI-Filters-Applied": "artifactType"} if kinds else {}
+    if page.more and page.entries:
+        query = [("artifactType", kind) for kind in kinds] + [("last", page.entries[-1]["digest"])]
+        query += [("n", str(limit))] if limit is not None else []
+        headers["Link"] = next_link(api.locations.path(f"{repository}/referrers/{digest}"), query)
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": page.entries}
+    return json_response(index, headers, media_type=OCI_INDEX)
 
 
 def _limit(request: Request) -> int | None:
@@ -91,4 +70,4 @@ def _at_most(limit: int | None, most: int | None) -> int | None:
 def _link(path: str, page: Page, limit: int | None) -> dict[str, str]:
     if not page.more or limit is None:
         return {}
-    return {"Link": next_link(path, n=limit, last=page.names[-1])}
+    return {"Link": next_link(path, [("n", str(limit)), ("last", page.names[-1])])}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import Response
 
+from registry.api.context import joined
 from registry.api.responses import empty_response
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid, TooLarge
@@ -32,7 +33,7 @@ async def get(api: Context, request: Request) -> ASGIApp:
         "Docker-Content-Digest": found.digest,
         "ETag": entity_tag(found.digest),
     }
-    known = request.headers.get("if-none-match")
+    known = joined(request, "if-none-match")
     if known is not None and EntityTags.parse(known).match(found.digest):
         return Response(status_code=304, headers=headers)
     return Response(found.data, headers=headers)
@@ -50,7 +51,7 @@ async def put(api: Context, request: Request) -> ASGIApp:
         tags = [Tag(tag) for tag in dict.fromkeys(request.query_params.getlist("tag"))]
     else:
         tags = [reference]
-    await api.store.put_manifest(repository, digest, manifest, tags, Condition.parse(request.headers))
+    await api.store.put_manifest(repository, digest, manifest, tags, _condition(request))
     response = empty_response(
         201,
         {
@@ -69,12 +70,17 @@ async def put(api: Context, request: Request) -> ASGIApp:
 
 async def delete(api: Context, request: Request) -> ASGIApp:
     repository, reference = _target(request)
-    await api.store.delete_manifest(repository, reference)
+    await api.store.delete_manifest(repository, reference, _condition(request))
     return empty_response(202, {})
 
 
 def _target(request: Request) -> tuple[RepositoryName, Reference]:
     return request.path_params["repository"], request.path_params["reference"]
+
+
+def _condition(request: Request) -> Condition:
+    given = {name: joined(request, name) for name in ("if-match", "if-none-match")}
+    return Condition.parse({name: value for name, value in given.items() if value is not None})
 
 
 def _read(data: bytes, content_type: str, reference: Reference) -> tuple[Digest, Manifest]:

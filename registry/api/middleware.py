@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,11 @@ class Traffic:
     def admit(self) -> None:
         """Let a transfer begin. Raises Unavailable while draining."""
         if self.draining:
-            raise Unavailable("the registry is stopping: try again", headers={"Retry-After": str(_RETRY_AFTER)})
+            raise _stopping()
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the registry is stopping: try again", headers={"Retry-After": str(_RETRY_AFTER)})
 
 
 class Counting:
@@ -98,8 +103,11 @@ class Errors:
             await send(message)
 
         try:
-            _refuse_encoded_slash(scope)
+            _refuse_ambiguous(scope)
             await self._app(scope, receive, send_and_note)
+        except asyncio.CancelledError:  # the server's time to stop is over, and nothing comes after this
+            if not started:
+                await error_response(_stopping())(scope, receive, send)
         except Exception as raised:
             error = _told(raised, scope)
             if not started:
@@ -108,10 +116,13 @@ class Errors:
                 raise  # too late for another answer: the server cuts the connection, so that nobody takes it for whole
 
 
-def _refuse_encoded_slash(scope: Scope) -> None:
-    """`%2f` became a separator when the server decoded the path. No client sends it, but who tries paths out."""
-    if b"%2f" in scope.get("raw_path", b"").lower():
-        raise NoSuchEndpoint("no such endpoint: the path has an encoded slash")
+def _refuse_ambiguous(scope: Scope) -> None:
+    """`%2f` became a separator when the server decoded the path, and a pattern's `$` overlooks a line end.
+
+    No client sends them, but who tries paths out.
+    """
+    if b"%2f" in scope.get("raw_path", b"").lower() or "\n" in scope["path"]:
+        raise NoSuchEndpoint("no such endpoint: the path has an encoded slash or line end")
 
 
 def _told(raised: Exception, scope: Scope) -> RegistryError:
@@ -122,7 +133,7 @@ def _told(raised: Exception, scope: Scope) -> RegistryError:
             log.info("client left: %s", request)
             return Unavailable("client left")
         case RegistryError():
-            if raised.status >= 500:
+            if raised.status >= 500 and raised.status != Unavailable.status:
                 log.error("%s: %s", request, raised.message)
             return raised
         case _:

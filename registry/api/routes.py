@@ -14,7 +14,7 @@ from starlette.routing import Route, Router
 from registry.api import blobs, listing, manifests, uploads
 from registry.api.responses import empty_response, json_response
 from registry.oci.digest import Digest
-from registry.oci.errors import MethodNotAllowed, NoSuchEndpoint
+from registry.oci.errors import MethodNotAllowed, NoSuchEndpoint, Unsupported
 from registry.oci.names import Reference, RepositoryName, SessionId, parse_reference
 
 if TYPE_CHECKING:
@@ -142,28 +142,36 @@ class Resource:
         self._endpoints = {endpoint.method: endpoint for endpoint in endpoints}
         if "GET" in self._endpoints:
             self._endpoints.setdefault("HEAD", self._endpoints["GET"])
-        self._allow = ", ".join(sorted([*self._endpoints, "OPTIONS"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
         if method == "OPTIONS":  # browsers ask before they send headers of their own; the settings add CORS
-            await empty_response(204, {"Allow": self._allow})(scope, receive, send)
+            await empty_response(204, {"Allow": self._allowed()})(scope, receive, send)
             return
         endpoint = self._endpoints.get(method)
         if endpoint is None:
-            raise MethodNotAllowed(headers={"Allow": self._allow})
+            raise MethodNotAllowed(headers={"Allow": self._allowed()})
         if endpoint.is_transfer:
             self._api.traffic.admit()
-        response = await endpoint.handler(self._api, Request(scope, receive, send))
+        try:
+            response = await endpoint.handler(self._api, Request(scope, receive, send))
+        except Unsupported as error:  # a policy
+            error.headers.setdefault("Allow", self._allowed(endpoint.access))
+            raise
         await response(scope, receive, send)
+
+    def _allowed(self, refused: Access | None = None) -> str:
+        methods = [method for method, endpoint in self._endpoints.items() if endpoint.access is not refused]
+        return ", ".join(sorted([*methods, "OPTIONS"]))
 
 
 def router(api: Context) -> Router:
-    """Every endpoint, below the configured prefix."""
+    """Every endpoint below the configured prefix, and the root, where health checks ask."""
     by_path: dict[str, list[Endpoint]] = defaultdict(list)
     for endpoint in ENDPOINTS:
-        by_path[endpoint.path].append(endpoint)
-    routes = [Route(api.locations.prefix + path, Resource(api, found)) for path, found in by_path.items()]
+        prefix = "" if endpoint.access is Access.NONE else api.locations.prefix
+        by_path[prefix + endpoint.path].append(endpoint)
+    routes = [Route(path, Resource(api, found)) for path, found in by_path.items()]
     return Router(routes, redirect_slashes=False, default=_nothing_here)
 
 

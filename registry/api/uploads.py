@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 
 from registry.api.responses import empty_response
 from registry.oci.digest import Digest
-from registry.oci.errors import DigestInvalid, NameInvalid, RangeInvalid, RegistryError, SizeInvalid
+from registry.oci.errors import DigestInvalid, NameInvalid, RangeInvalid, SizeInvalid
 from registry.oci.headers import parse_content_range
 from registry.oci.names import RepositoryName, SessionId
 
@@ -83,7 +83,7 @@ async def _push_at_once(api: Context, request: Request, digest: Digest) -> ASGIA
             if upload.offset == 0 and not digest.is_of_nothing:
                 return empty_response(202, _session_headers(api, request, upload.id, 0))
             await upload.commit(digest)
-        except (RegistryError, ClientDisconnect):
+        except Exception:
             await api.store.cancel_upload(repository, upload.id)  # nobody was told of it
             raise
     return _created(api, request, digest)

@@ -4,7 +4,6 @@
     ---------------------  -------------------------  ------  -----------------------------------------------------
     BlobUnknown            BLOB_UNKNOWN               404     the repository has no such blob
     UploadInvalid          BLOB_UPLOAD_INVALID        400     the request does not fit the upload session
-      UploadBusy           BLOB_UPLOAD_INVALID        409     another request is writing to the session
     UploadUnknown          BLOB_UPLOAD_UNKNOWN        404     no such upload session, or it is closed
     DigestInvalid          DIGEST_INVALID             400     malformed, unsupported, or not that of the content
     ManifestBlobUnknown    MANIFEST_BLOB_UNKNOWN      400     a manifest names blobs or manifests that are not there
@@ -25,6 +24,7 @@
     RangeInvalid           RANGE_INVALID              416     a range that cannot be had or appended  (registry:2)
     PageInvalid            PAGINATION_NUMBER_INVALID  400     `n` is not a number of entries          (registry:2)
     Unavailable            UNAVAILABLE                503     not now                                 (registry:2)
+      UploadBusy           UNAVAILABLE                503     another request is writing to the session
       StorageFull          UNAVAILABLE                507     the medium refused a write
     InternalError          UNKNOWN                    500     a defect of ours                        (registry:2)
 
@@ -72,10 +72,6 @@ class BlobUnknown(RegistryError):
 
 class UploadInvalid(RegistryError):
     code, status, summary = "BLOB_UPLOAD_INVALID", 400, "blob upload invalid"
-
-
-class UploadBusy(UploadInvalid):
-    status, summary = 409, "another request is writing to this upload session"
 
 
 class UploadUnknown(RegistryError):
@@ -168,6 +164,10 @@ class PageInvalid(RegistryError):
 
 class Unavailable(RegistryError):
     code, status, summary = "UNAVAILABLE", 503, "service unavailable"
+
+
+class UploadBusy(Unavailable):
+    summary = "another request is writing to this upload session"
 
 
 class StorageFull(Unavailable):

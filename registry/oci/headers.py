@@ -14,13 +14,13 @@ from urllib.parse import urlencode
 from registry.oci.errors import RangeInvalid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 MOST_RANGES = 1024
 """Ranges answered in one response; zstd:chunked pulls ask for hundreds. Above it the whole blob is sent."""
 
 _CONTENT_RANGE = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]+|\*))?", re.ASCII)
-_RANGE = re.compile(r"([0-9]{0,19})-([0-9]{0,19})", re.ASCII)
+_RANGE = re.compile(r"([0-9]{0,40})-([0-9]{0,40})", re.ASCII)
 _ENTITY_TAG = re.compile(r'(?:W/)?"([^"]*)"|([^\s,"]+)', re.ASCII)
 
 
@@ -51,7 +51,7 @@ def parse_ranges(header: str, size: int) -> tuple[ByteRange, ...]:
             for `bytes=500-0`, which RFC 9110 section 14.1.2 calls invalid).
     """
     unit, _, text = header.partition("=")
-    if unit.strip().lower() != "bytes":
+    if unit.strip().lower() != "bytes" or text.count(",") >= MOST_RANGES:
         return ()
     ranges = [_parse_range(part.strip(), size) for part in text.split(",") if part.strip()]
     satisfiable = tuple(found for found in ranges if found is not None)
@@ -60,7 +60,7 @@ def parse_ranges(header: str, size: int) -> tuple[ByteRange, ...]:
             f"the range {header[:80]!r} cannot be had of {size} bytes",
             headers={"Content-Range": f"bytes */{size}"},
         )
-    if len(satisfiable) > MOST_RANGES or (len(satisfiable) > 1 and sum(r.length for r in satisfiable) > size):
+    if len(satisfiable) > 1 and sum(one.length for one in satisfiable) > size:
         return ()
     return satisfiable
 
@@ -144,6 +144,6 @@ def entity_tag(value: str) -> str:
     return f'"{value}"'
 
 
-def next_link(path: str, **query: str | int) -> str:
+def next_link(path: str, query: Sequence[tuple[str, str]]) -> str:
     """A Link header to the next page: path only, so that it is right behind every proxy."""
     return f'<{path}?{urlencode(query, safe=":/")}>; rel="next"'

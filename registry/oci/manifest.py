@@ -37,6 +37,16 @@ def _digest(text: str) -> Digest:
         raise ValueError(error.message) from None
 
 
+def _texts(annotations: dict[str, Any]) -> dict[str, str]:
+    if not all(isinstance(value, str) for value in annotations.values()):
+        raise ValueError("expected text for every annotation")
+    return annotations
+
+
+# A hostile manifest may be wrong in a million places: look for one, not for all of them.
+Annotations = Annotated[dict[str, Any], AfterValidator(_texts)]
+
+
 class Platform(BaseModel):
     """For which machines an index's child is."""
 
@@ -55,10 +65,10 @@ class Descriptor(BaseModel):
     media_type: str = Field(alias="mediaType")
     digest: Annotated[str, AfterValidator(_digest)]
     size: int = Field(strict=True, ge=0, le=2**63 - 1)
-    urls: tuple[str, ...] | None = None
+    urls: tuple[str, ...] | None = Field(default=None, fail_fast=True)
     platform: Platform | None = None
     artifact_type: str | None = Field(default=None, alias="artifactType")
-    annotations: dict[str, str] | None = None
+    annotations: Annotations | None = None
 
     @property
     def address(self) -> Digest:
@@ -86,10 +96,10 @@ class _Document(_Kind):
 
     artifact_type: str | None = Field(default=None, alias="artifactType")
     config: Descriptor | None = None
-    layers: tuple[Descriptor, ...] | None = None
-    manifests: tuple[Descriptor, ...] | None = None
+    layers: tuple[Descriptor, ...] | None = Field(default=None, fail_fast=True)
+    manifests: tuple[Descriptor, ...] | None = Field(default=None, fail_fast=True)
     subject: Descriptor | None = None
-    annotations: dict[str, str] | None = None
+    annotations: Annotations | None = None
 
 
 _Model = TypeVar("_Model", bound=_Kind)
@@ -166,7 +176,7 @@ def _read(model: type[_Model], data: bytes) -> _Model:
 
 
 def _refuse_what_is_no_json(data: bytes) -> None:
-    """pydantic takes NaN and Infinity, which no other reader of a manifest does."""
+    """NaN and Infinity, which pydantic takes, and no other reader of a manifest does."""
     try:
         from_json(data, allow_inf_nan=False)
     except ValueError as error:

@@ -138,7 +138,7 @@ class Blobs(Protocol):
         """A draft's last checkpoint, in bytes, without opening it. Raises Missing."""
 
     def discard(self, key: Key) -> None:
-        """Remove a draft, or what is left of one that was committed. Never fails; expiry removes leftovers."""
+        """Remove a draft, or what is left of one that was committed. Never fails, but may leave something behind."""
 
 
 class Records(Protocol):

@@ -44,6 +44,8 @@ class Progress:
     def parse(cls, text: str) -> Progress:
         """Raises ValueError, DigestInvalid."""
         digest, size = text.split()
+        if not size.isdecimal():
+            raise ValueError(size)
         return cls(Digest(digest), int(size))
 
 
@@ -59,14 +61,16 @@ def read_progress(directory: str, descriptor: int | None = None) -> Progress:
             then it is no draft any more: never write to it.
     """
     try:
-        found = os.stat(f"{directory}/data")
+        progress = Progress.parse(read(f"{directory}/progress", 256).decode("ascii", "replace"))
+    except (Missing, ValueError, DigestInvalid):
+        progress = None
+    try:
+        found = os.stat(f"{directory}/data")  # after `progress`, which a writer may move on right now
     except (FileNotFoundError, NotADirectoryError):
         raise Missing(directory) from None
     if descriptor is not None and not os.path.samestat(found, os.fstat(descriptor)):
         raise Missing(directory)
-    try:
-        progress = Progress.parse(read(f"{directory}/progress", 256).decode("ascii", "replace"))
-    except (Missing, ValueError, DigestInvalid):
+    if progress is None:
         return Progress(None, found.st_size)
     if progress.size > found.st_size:
         raise Missing(directory)
@@ -128,22 +132,28 @@ class FilesystemDraft:
             # Bytes after the checkpoint are of a request that did not end.
             durable.truncate(self._descriptor, self._checkpoint.size)
             self._written = True
-        durable.append(self._descriptor, batch)
+        try:
+            durable.append(self._descriptor, batch)
+        except OSError:
+            self._go_back()
+            raise
         for part in batch:
             hashed.update(part)
             self.offset += len(part)
 
     def checkpoint(self) -> None:
+        if not self._is_there():
+            raise Missing(self._directory)
         if not self._written:
             return
         hashed = self._hashed()
         durable.sync(self._descriptor)  # before `progress` vouches for the bytes
-        self._checkpoint = Progress(Digest.from_hasher(hashed), self.offset)
+        progress = Progress(Digest.from_hasher(hashed), self.offset)
         try:
-            durable.replace(f"{self._directory}/progress", self._checkpoint.render())
+            durable.replace(f"{self._directory}/progress", progress.render(), self._files.temporary)
         except FileNotFoundError:
             raise Missing(self._directory) from None
-        self._written = False
+        self._checkpoint, self._written = progress, False
         self._hashers.keep(self._directory, self.offset, hashed)
 
     def commit(self, digest: Digest) -> int:
@@ -153,6 +163,9 @@ class FilesystemDraft:
         durable.truncate(self._descriptor, self.offset)
         durable.touch(self._descriptor)
         durable.sync(self._descriptor)
+        if not self._is_there():
+            raise Missing(self._directory)
+        self._written = False  # from here on the file may be a blob: nothing is given back any more
         try:
             durable.publish(self._files.directories, f"{self._directory}/data", self._files.path(layout.blob(digest)))
         except FileNotFoundError:
@@ -163,12 +176,23 @@ class FilesystemDraft:
     def close(self) -> None:
         if self._descriptor < 0:
             return
-        # Give the room of bytes that do not count back at once: on a full disk it is what the next push needs.
-        if self._written and _is_named(self._descriptor, f"{self._directory}/data"):
-            with suppress(OSError):
-                durable.truncate(self._descriptor, self._checkpoint.size)
+        self._go_back()
         os.close(self._descriptor)
         self._descriptor = -1
+
+    def _go_back(self) -> None:
+        """To the last checkpoint, giving back the room of later bytes: on a full disk the next push needs it."""
+        if self._written and self._is_there():
+            with suppress(OSError):
+                durable.truncate(self._descriptor, self._checkpoint.size)
+        self.offset, self._hasher, self._written = self._checkpoint.size, None, False
+
+    def _is_there(self) -> bool:
+        """Whether the open file is still the draft's: not published, discarded, or begun again by others."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), os.stat(f"{self._directory}/data"))
+        except FileNotFoundError:
+            return False
 
     def _digest(self, algorithm: str) -> Digest:
         """The digest of all bytes so far, from what is known already if that will do."""
@@ -195,10 +219,3 @@ class FilesystemDraft:
             hashed.update(part)
             position += len(part)
         return hashed
-
-
-def _is_named(descriptor: int, path: str) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.stat(path))
-    except FileNotFoundError:
-        return False

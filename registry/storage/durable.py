@@ -48,20 +48,21 @@ class Directories:
             return
         parent = os.path.dirname(path)
         self.make(parent)
-        try:
+        with suppress(FileExistsError):
             os.mkdir(path)
-        except FileExistsError:
-            pass
-        except FileNotFoundError:  # somebody removed a directory that we remember
-            self.forget(parent)
-            raise
         sync_directory(parent)
         self._remember(path)
 
     def forget(self, path: str) -> None:
-        """Say that a directory was removed, or is not there any more."""
+        """Say that a directory was removed."""
         with self._lock:
             self._durable.pop(path, None)
+
+    def distrust(self, path: str) -> None:
+        """Say that a directory is not there any more, by another hand: who knows about those above it."""
+        while path != self._root:
+            self.forget(path)
+            path = os.path.dirname(path)
 
     def _known(self, path: str) -> bool:
         with self._lock:
@@ -75,6 +76,13 @@ class Directories:
             self._durable[path] = None
             if len(self._durable) > _REMEMBERED:
                 self._durable.popitem(last=False)
+
+
+def keep(directories: Directories, path: str) -> None:
+    """Make a directory durably, again if it was removed since, by whatever hand."""
+    if not os.path.isdir(path):
+        directories.distrust(path)
+    directories.make(path)
 
 
 def make_directories(path: str) -> None:
@@ -122,11 +130,22 @@ def write_new(path: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def replace(path: str, data: bytes) -> None:
-    """Replace a file atomically, but not durably: after a power cut it is old, new, or empty."""
-    temporary = f"{path}.{uuid.uuid4()}"
-    write_new(temporary, data)
-    os.rename(temporary, path)
+def replace(path: str, data: bytes, temporary: str) -> None:
+    """Replace a file atomically, but not durably: after a power cut it is old, new, or empty.
+
+    Raises:
+        FileNotFoundError: its directory is gone.
+    """
+    part = f"{temporary}/{uuid.uuid4()}"
+    descriptor = _create_temporary(part)
+    try:
+        append(descriptor, [data])
+        os.rename(part, path)
+    except OSError:
+        remove_quietly(part)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def write_atomically(directories: Directories, path: str, data: bytes, temporary: str) -> None:
@@ -139,7 +158,7 @@ def write_atomically(directories: Directories, path: str, data: bytes, temporary
         temporary: a directory of the same filesystem for the file while it is written.
     """
     part = f"{temporary}/{uuid.uuid4()}"
-    descriptor = _create(part)
+    descriptor = _create_temporary(part)
     try:
         append(descriptor, [data])
         os.fsync(descriptor)
@@ -155,13 +174,17 @@ def write_atomically(directories: Directories, path: str, data: bytes, temporary
         raise
 
 
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+def create(path: str) -> int:
+    """Make a file that is not there yet, and open it for reading and writing; not durably."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+
+
+def _create_temporary(path: str) -> int:
     try:
-        return os.open(path, flags, 0o666)
+        return create(path)
     except FileNotFoundError:
         make_directories(os.path.dirname(path))
-        return os.open(path, flags, 0o666)
+        return create(path)
 
 
 def publish(directories: Directories, source: str, path: str) -> None:
@@ -181,9 +204,10 @@ def publish(directories: Directories, source: str, path: str) -> None:
         except FileNotFoundError:
             if attempt == _ATTEMPTS or not os.path.exists(source):
                 raise
-            directories.forget(parent)
+            directories.distrust(parent)
         else:
-            sync_directory(parent)
+            with suppress(FileNotFoundError):  # removed after us already, with its directory
+                sync_directory(parent)
             return
 
 
@@ -223,10 +247,11 @@ def remove_quietly(path: str) -> None:
 
 def remove_older(directory: str, age: float) -> None:
     """Remove the files of a directory that were last written more than `age` seconds ago: leftovers of a crash."""
-    with suppress(OSError):
-        for entry in os.scandir(directory):
-            if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > age:
-                remove_quietly(entry.path)
+    with suppress(OSError), os.scandir(directory) as entries:
+        for entry in entries:
+            with suppress(FileNotFoundError):  # renamed into place by its writer
+                if entry.is_file(follow_symlinks=False) and time.time() - entry.stat().st_mtime > age:
+                    remove_quietly(entry.path)
 
 
 def remove_tree(directories: Directories, path: str) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _RECORD_MOST = 256 * 1024 * 1024
 _COARSE_CLOCK = 2_000_000_000  # ns; two changes of a directory within it may leave one mtime on some filesystems
+_ABSENT = "absent"
 
 
 class FilesystemBlobs:
@@ -66,14 +67,23 @@ class FilesystemBlobs:
 
     def begin(self, key: Key, algorithm: str) -> FilesystemDraft:
         self._files.require_room()
-        directory = self._files.path(key)
-        durable.make_directories(directory)
-        started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        durable.write_new(f"{directory}/startedat", started.encode())
         progress = Progress(Digest.of(b"", algorithm), 0)
-        durable.write_new(f"{directory}/progress", progress.render())
-        descriptor = os.open(f"{directory}/data", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        directory = self._files.path(key)
+        started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        try:
+            durable.make_directories(directory)
+            durable.write_new(f"{directory}/startedat", started.encode())
+            durable.write_new(f"{directory}/progress", progress.render())
+            descriptor = durable.create(f"{directory}/data")
+        except OSError:
+            self.discard(key)
+            raise
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            self.discard(key)
+            raise
         return FilesystemDraft(self._files, self._hashers, directory, descriptor, progress)
 
     def resume(self, key: Key) -> FilesystemDraft:
@@ -133,7 +143,7 @@ class FilesystemRecords:
         durable.write_atomically(self._files.directories, self._files.path(key), value, self._files.temporary)
 
     def keep(self, key: Key) -> None:
-        self._files.directories.make(self._files.path(key))
+        durable.keep(self._files.directories, self._files.path(key))
 
     def delete(self, key: Key) -> None:
         try:
@@ -154,7 +164,7 @@ class FilesystemRecords:
         try:
             found = os.stat(self._files.path(key))
         except (FileNotFoundError, NotADirectoryError):
-            return None
+            return _ABSENT
         if time.time_ns() - found.st_mtime_ns < _COARSE_CLOCK:
             return None
         return (found.st_ino, found.st_mtime_ns)

@@ -45,7 +45,7 @@ class MemoryBlobs:
         return self.size(digest)
 
     def begin(self, key: Key, algorithm: str) -> MemoryDraft:
-        session = self._drafts[key] = _Session(algorithm)
+        session = self._drafts[key] = _Session(hasher(algorithm).name)
         session.lock.acquire()
         return MemoryDraft(self._blobs, self._drafts, key, session)
 
@@ -147,6 +147,10 @@ class MemoryRecords:
     def write(self, key: Key, value: bytes) -> None:
         with self._lock:
             self._values[key] = value
+            above = key.rpartition("/")[0]
+            while above:  # collections stay when they are empty, as directories do
+                self._values.setdefault(f"{above}/", None)
+                above = above.rpartition("/")[0]
 
     def keep(self, key: Key) -> None:
         with self._lock:

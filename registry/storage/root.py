@@ -48,8 +48,12 @@ class Filesystem:
         durable.remove_quietly(probe)
         for key in (layout.V2, layout.BLOBS, layout.REPOSITORIES):
             path = self.path(key)
-            if os.path.exists(path) and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+            if not os.path.exists(path):
+                continue
+            if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+            if os.stat(path).st_dev != os.stat(self.temporary).st_dev:  # nothing could be renamed into place
+                raise OSError(errno.EXDEV, "it is on another filesystem than the directory itself", path)
 
     def path(self, key: Key) -> str:
         return f"{self.root}/{key}"

@@ -37,6 +37,14 @@ class Page:
     more: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ReferrersPage:
+    """Some descriptors, as JSON has them; `more` where others follow after the last one."""
+
+    entries: tuple[dict[str, Any], ...]
+    more: bool = False
+
+
 class Upload(Protocol):
     """An upload session, open for one writer. Leaving the `async with` closes it; the session goes on.
 
@@ -129,14 +137,26 @@ class Store(Protocol):
             PreconditionFailed: nothing was changed.
         """
 
-    async def delete_manifest(self, repository: RepositoryName, reference: Reference) -> None:
-        """By digest: the manifest and its tags. By tag: the tag alone. Raises ManifestUnknown."""
+    async def delete_manifest(
+        self, repository: RepositoryName, reference: Reference, condition: Condition = ALWAYS
+    ) -> None:
+        """By digest: the manifest and its tags. By tag: the tag alone. Raises ManifestUnknown, PreconditionFailed."""
 
     async def tags(self, repository: RepositoryName, last: str = "", limit: int | None = None) -> Page:
         """Up to `limit` tags after `last`. Raises NameUnknown."""
 
-    async def referrers(self, repository: RepositoryName, digest: Digest) -> list[dict[str, Any]]:
-        """Descriptors of the manifests whose subject is `digest`, in the order of their digests."""
+    async def referrers(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        kinds: frozenset[str] = frozenset(),
+        last: str = "",
+        limit: int | None = None,
+    ) -> ReferrersPage:
+        """Descriptors of the manifests whose subject is `digest`, in the order of their digests, after `last`.
+
+        Those of the artifact types in `kinds` alone, if it names any; up to `limit`, and as fit into one manifest.
+        """
 
     async def repositories(self, last: str = "", limit: int | None = None) -> Page:
         """Up to `limit` repositories that hold a manifest, after `last`."""

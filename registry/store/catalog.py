@@ -9,6 +9,7 @@ from registry.oci.errors import DigestInvalid, NameInvalid
 from registry.oci.names import RepositoryName
 from registry.storage import layout
 from registry.storage.base import Missing
+from registry.store import links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,8 @@ def _holds_a_manifest(records: Records, path: str) -> bool:
     for algorithm in ALGORITHMS:
         for text in records.list(layout.revisions(name, algorithm)):
             try:
-                if records.read(layout.revision_link(name, Digest(f"{algorithm}:{text}"))).strip():
-                    return True
+                links.target(records, layout.revision_link(name, Digest(f"{algorithm}:{text}")))
             except (Missing, DigestInvalid):
                 continue
+            return True
     return False

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     BlobUnknown,
-    DigestInvalid,
     ManifestBlobUnknown,
     ManifestInvalid,
     ManifestUnknown,
@@ -29,13 +29,13 @@ from registry.oci.manifest import MOST_BYTES, media_type
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
 from registry.storage import layout
 from registry.storage.base import Busy, Missing
-from registry.store import catalog
-from registry.store.base import ALWAYS, Page, StoredManifest
+from registry.store import catalog, links
+from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
 from registry.store.referrers import Referrers
 from registry.store.upload import LocalUpload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from registry.oci.headers import Condition
     from registry.oci.manifest import Manifest
@@ -48,6 +48,7 @@ LEASE = 30 * 60
 
 _WAIT_FOR_WRITER = 10.0  # seconds; a client that lost its connection comes back before the server knows
 _POLL = 0.05
+_TURNS = 4  # operations of one repository that may wait for a lock in a thread
 
 
 class LocalStore:
@@ -66,6 +67,7 @@ class LocalStore:
         self._threads = threads
         self._rules = rules
         self._referrers = Referrers(blobs, records)
+        self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
     # Blobs
 
@@ -100,32 +102,34 @@ class LocalStore:
         return True
 
     async def delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
-        await self._threads.run(self._delete_blob, repository, digest)
+        async with self._turn(repository):
+            await self._threads.run(self._delete_blob, repository, digest)
 
     def _delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
-        try:
-            self._layer(repository, digest)
-            self._records.delete(layout.layer_link(repository, digest))
-        except Missing:
-            raise BlobUnknown(detail={"digest": digest}) from None
+        with self._records.exclusive(layout.lock(repository)):
+            try:
+                self._layer(repository, digest)
+                self._records.delete(layout.layer_link(repository, digest))
+            except Missing:
+                raise BlobUnknown(detail={"digest": digest}) from None
 
     # Uploads
 
     async def begin_upload(self, repository: RepositoryName, algorithm: str = "sha256") -> LocalUpload:
         session = SessionId(str(uuid.uuid4()))
-        draft = await self._threads.run(self._blobs.begin, layout.upload(repository, session), algorithm)
+        draft = await self._threads.open(self._blobs.begin, layout.upload(repository, session), algorithm)
         return self._upload(repository, session, draft)
 
     async def resume_upload(self, repository: RepositoryName, session: SessionId) -> LocalUpload:
         deadline = asyncio.get_running_loop().time() + _WAIT_FOR_WRITER
         while True:
             try:
-                draft = await self._threads.run(self._blobs.resume, layout.upload(repository, session))
+                draft = await self._threads.open(self._blobs.resume, layout.upload(repository, session))
             except Missing:
                 raise UploadUnknown(detail={"upload": session}) from None
             except Busy:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise UploadBusy(detail={"upload": session}) from None
+                    raise UploadBusy(detail={"upload": session}, headers={"Retry-After": "5"}) from None
                 await asyncio.sleep(_POLL)
             else:
                 return self._upload(repository, session, draft)
@@ -177,7 +181,8 @@ class LocalStore:
         tags: Sequence[Tag] = (),
         condition: Condition = ALWAYS,
     ) -> None:
-        await self._threads.run(self._put_manifest, repository, digest, manifest, tags, condition)
+        async with self._turn(repository):
+            await self._threads.run(self._put_manifest, repository, digest, manifest, tags, condition)
 
     def _put_manifest(
         self,
@@ -201,11 +206,16 @@ class LocalStore:
                 self._link(layout.tag_index_link(repository, tag, digest), digest)
                 self._link(layout.tag_link(repository, tag), digest)
 
-    async def delete_manifest(self, repository: RepositoryName, reference: Reference) -> None:
-        await self._threads.run(self._delete_manifest, repository, reference)
+    async def delete_manifest(
+        self, repository: RepositoryName, reference: Reference, condition: Condition = ALWAYS
+    ) -> None:
+        async with self._turn(repository):
+            await self._threads.run(self._delete_manifest, repository, reference, condition)
 
-    def _delete_manifest(self, repository: RepositoryName, reference: Reference) -> None:
+    def _delete_manifest(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         with self._records.exclusive(layout.lock(repository)):
+            if condition != ALWAYS:
+                self._require(repository, reference, condition)
             try:
                 if isinstance(reference, Digest):
                     self._delete_revision(repository, reference)
@@ -215,7 +225,10 @@ class LocalStore:
                 raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
 
     def _delete_revision(self, repository: RepositoryName, digest: Digest) -> None:
-        self._manifest(repository, digest)
+        try:
+            self._target(layout.revision_link(repository, digest))
+        except Missing:
+            self._manifest(repository, digest)  # among the layers only a manifest is one
         for tag in self._tag_names(repository):
             if self._tagged_or_none(repository, tag) == digest:
                 self._delete_tag(repository, tag)
@@ -240,8 +253,16 @@ class LocalStore:
         names = sorted(tag for tag in self._tag_names(repository) if tag > last)
         return _page((tag for tag in names if self._tagged_or_none(repository, tag)), limit)
 
-    async def referrers(self, repository: RepositoryName, digest: Digest) -> list[dict[str, Any]]:
-        return await self._threads.run(self._referrers.of, repository, digest)
+    async def referrers(
+        self,
+        repository: RepositoryName,
+        digest: Digest,
+        kinds: frozenset[str] = frozenset(),
+        last: str = "",
+        limit: int | None = None,
+    ) -> ReferrersPage:
+        async with self._turn(repository):
+            return await self._threads.run(self._referrers.of, repository, digest, kinds, last, limit)
 
     async def repositories(self, last: str = "", limit: int | None = None) -> Page:
         return await self._threads.run(self._repositories, last, limit)
@@ -249,17 +270,22 @@ class LocalStore:
     def _repositories(self, last: str, limit: int | None) -> Page:
         return _page(catalog.walk(self._records, last), limit)
 
+    @asynccontextmanager
+    async def _turn(self, repository: RepositoryName) -> AsyncIterator[None]:
+        """For what may wait for a lock: one repository must not take all threads with its waiting."""
+        turns = self._turns.get(repository)
+        if turns is None:
+            turns = self._turns[repository] = asyncio.Semaphore(_TURNS)
+        async with turns:
+            yield
+
     # Links
 
-    def _link(self, key: Key, target: Digest) -> None:
-        self._records.write(key, target.encode("ascii"))
+    def _link(self, link: Key, digest: Digest) -> None:
+        links.write(self._records, link, digest)
 
-    def _target(self, key: Key) -> Digest:
-        """What a link names. Raises Missing, also for a link that a power cut emptied."""
-        try:
-            return Digest(self._records.read(key).decode("ascii", "replace").strip())
-        except DigestInvalid:
-            raise Missing(key) from None
+    def _target(self, link: Key) -> Digest:
+        return links.target(self._records, link)
 
     def _layer(self, repository: RepositoryName, digest: Digest) -> Digest:
         """The content of a blob of the repository: registry:2 links a sha512 to the sha256 of the same bytes."""

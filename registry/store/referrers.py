@@ -7,7 +7,9 @@ reading it again. What is listed is checked against the revision link each time.
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
+from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from registry.oci.errors import DigestInvalid, ManifestInvalid
 from registry.oci.manifest import MOST_BYTES, Manifest
 from registry.storage import layout
 from registry.storage.base import Missing
+from registry.store import links
+from registry.store.base import ReferrersPage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,9 +27,11 @@ if TYPE_CHECKING:
     from registry.oci.names import RepositoryName
     from registry.storage.base import Blobs, Records
 
-_MANIFESTS_REMEMBERED = 500_000  # in memory, of all repositories, at about 200 bytes
+_MANIFESTS_REMEMBERED = 500_000  # in memory, of all repositories, at about 200 bytes; more for referrers
 _REPOSITORIES_REMEMBERED = 1000
 _NOTED_AFTER = 64  # manifests read since the last note on disk
+_SMALL = 8 * 1024  # bytes of a manifest whose descriptor, which has its annotations, is kept in memory
+_FRAME = 200  # bytes of an index around its descriptors
 
 
 class Referrers:
@@ -37,12 +43,14 @@ class Referrers:
         self._repositories: OrderedDict[RepositoryName, _Repository] = OrderedDict()
         self._lock = Lock()
 
-    def of(self, repository: RepositoryName, subject: Digest) -> list[dict[str, Any]]:
-        """Descriptors of the manifests whose subject is `subject`, in the order of their digests. Blocks."""
+    def of(
+        self, repository: RepositoryName, subject: Digest, kinds: frozenset[str], last: str, limit: int | None
+    ) -> ReferrersPage:
+        """As `store.base.Store.referrers`. Blocks."""
         known = self._known(repository)
         with known.lock:
             known.refresh()
-            return known.referrers(subject)
+            return _page(known.referrers(subject, last), kinds, limit)
 
     def _known(self, name: RepositoryName) -> _Repository:
         with self._lock:
@@ -63,6 +71,20 @@ class Referrers:
             total -= len(oldest.seen)
 
 
+def _page(entries: Iterator[dict[str, Any]], kinds: frozenset[str], limit: int | None) -> ReferrersPage:
+    """As many as fit into one manifest, and into `limit`; but at least one where there is any."""
+    found: list[dict[str, Any]] = []
+    room = MOST_BYTES - _FRAME
+    for entry in entries:
+        if kinds and entry.get("artifactType") not in kinds:
+            continue
+        room -= len(json.dumps(entry, ensure_ascii=False).encode()) + 1
+        if len(found) == limit or (room < 0 and found):
+            return ReferrersPage(tuple(found), more=True)
+        found.append(entry)
+    return ReferrersPage(tuple(found))
+
+
 class _Repository:
     """What is known of one repository's manifests."""
 
@@ -81,6 +103,9 @@ class _Repository:
 
     def refresh(self) -> None:
         """Read the manifests that came since the last time, and forget those that went."""
+        if not self._loaded:
+            self._load()
+            self._loaded = True
         versions = tuple(self._records.version(layout.revisions(self._name, algorithm)) for algorithm in ALGORITHMS)
         if versions != self._versions or not all(versions):
             present = set(self._revisions())
@@ -93,9 +118,11 @@ class _Repository:
         if len(read) >= _NOTED_AFTER:
             self._save()
 
-    def referrers(self, subject: Digest) -> list[dict[str, Any]]:
-        found = (self._entry(digest) for digest in sorted(self._by_subject.get(subject, ())))
-        return [entry for entry in found if entry is not None]
+    def referrers(self, subject: Digest, last: str) -> Iterator[dict[str, Any]]:
+        """Descriptors of what refers to `subject`, after `last`, by digest; each is read when it is asked for."""
+        for digest in sorted(self._by_subject.get(subject, ())):
+            if digest > last and (entry := self._entry(digest)) is not None:
+                yield entry
 
     def _revisions(self) -> Iterator[Digest]:
         for algorithm in ALGORITHMS:
@@ -106,18 +133,26 @@ class _Repository:
                     continue
 
     def _see(self, digest: Digest) -> bool:
-        """Read a manifest; False if it is not there (deleted by registry:2, which leaves its directory)."""
+        """Read a manifest; False if it is not there whole.
+
+        registry:2 leaves the directory of one that it deleted, and a power cut may have left some of its bytes: either
+        may be pushed again.
+        """
         try:
-            manifest = self._manifest(digest)
+            links.target(self._records, layout.revision_link(self._name, digest))
+            data = self._blobs.read(digest, MOST_BYTES)
         except Missing:
             return False
-        except ManifestInvalid:
+        if Digest.of(data, digest.algorithm) != digest:
+            return False
+        try:
+            manifest = Manifest.parse(data)
+        except ManifestInvalid:  # of a kind that registry:2 took and that refers to nothing, such as schema 1
             self._note(digest, None)
             return True
-        subject = manifest.subject.address if manifest.subject else None
-        self._note(digest, subject)
-        if subject:
-            self._entries[digest] = manifest.referrer(digest)
+        self._note(digest, manifest.subject.address if manifest.subject else None)
+        if manifest.subject:
+            self._descriptor(digest, manifest)
         return True
 
     def _note(self, digest: Digest, subject: Digest | None) -> None:
@@ -132,25 +167,21 @@ class _Repository:
             self._by_subject[subject].discard(digest)
 
     def _entry(self, digest: Digest) -> dict[str, Any] | None:
+        """The descriptor of a manifest; None where the repository has it no more."""
         try:
-            if digest not in self._entries:
-                self._entries[digest] = self._manifest(digest).referrer(digest)
-            else:
-                self._require_link(digest)
+            links.target(self._records, layout.revision_link(self._name, digest))
+            if digest in self._entries:
+                return self._entries[digest]
+            manifest = Manifest.parse(self._blobs.read(digest, MOST_BYTES))
         except (Missing, ManifestInvalid):
             return None
-        return self._entries[digest]
+        return self._descriptor(digest, manifest)
 
-    def _require_link(self, digest: Digest) -> None:
-        """Raises Missing where the repository has the manifest no more."""
-        link = layout.revision_link(self._name, digest)
-        if not self._records.read(link).strip():
-            raise Missing(link)
-
-    def _manifest(self, digest: Digest) -> Manifest:
-        """Raises Missing, ManifestInvalid."""
-        self._require_link(digest)
-        return Manifest.parse(self._blobs.read(digest, MOST_BYTES))
+    def _descriptor(self, digest: Digest, manifest: Manifest) -> dict[str, Any]:
+        entry = manifest.referrer(digest)
+        if len(manifest.data) <= _SMALL:
+            self._entries[digest] = entry
+        return entry
 
     def _load(self) -> None:
         try:
@@ -163,4 +194,5 @@ class _Repository:
 
     def _save(self) -> None:
         lines = [f"{digest} {subject}" if subject else digest for digest, subject in self.seen.items()]
-        self._records.write(layout.seen(self._name), "\n".join(lines).encode())
+        with suppress(OSError):  # a full or read-only disk costs the next start some reading, and this answer nothing
+            self._records.write(layout.seen(self._name), "\n".join(lines).encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, Protocol, TypeVar
 
 from registry.oci.errors import StorageFull
 
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Closable(Protocol):
+    """Something that is held until it is closed."""
+
+    def close(self) -> None: ...
+
+
+Opened = TypeVar("Opened", bound=Closable)
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -40,9 +49,27 @@ class Threads:
         """
         return await asyncio.wrap_future(self.start(function, *args, **kwargs))
 
+    async def open(self, function: Callable[P, Opened], *args: P.args, **kwargs: P.kwargs) -> Opened:
+        """Like `run`; what it opened is closed again where the caller was cancelled meanwhile."""
+        opening = self.start(function, *args, **kwargs)
+        try:
+            return await asyncio.wrap_future(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close)
+            raise
+
+    def adopt(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Be the threads of an event loop's own blocking calls, too: of reading files, and `asyncio.to_thread`."""
+        loop.set_default_executor(self._pool)
+
     def close(self) -> None:
         """Wait for what runs, and end."""
         self._pool.shutdown()
+
+
+def _close(opened: Future[Opened]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        opened.result().close()
 
 
 def _translated(function: Callable[P, T]) -> Callable[P, T]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import wait
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from registry.oci.errors import UploadUnknown
 from registry.storage.base import Missing
@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
 BATCH = 1024 * 1024
 """Bytes collected before a thread is asked to write them."""
+
+MOST_PARTS = 512
+"""Pieces collected, however small: each costs more than its bytes."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class LocalUpload:
@@ -43,14 +49,14 @@ class LocalUpload:
         self._draft = draft
         self._publish = publish
         self._threads = threads
-        self._writing: Future[None] | None = None
+        self._call: Future[Any] | None = None
 
     @property
     def offset(self) -> int:
         return self._draft.offset
 
     async def expect(self, length: int) -> None:
-        await self._threads.run(self._draft.expect, length)
+        await self._run(self._draft.expect, length)
 
     async def append(self, body: AsyncIterator[Bytes]) -> None:
         batch: list[Bytes] = []
@@ -59,27 +65,27 @@ class LocalUpload:
             async for part in body:
                 batch.append(part)
                 size += len(part)
-                if size >= BATCH:
-                    await self._written()
-                    self._writing = self._threads.start(self._draft.write, batch)
+                if size >= BATCH or len(batch) >= MOST_PARTS:
+                    await self._settled()
+                    self._call = self._threads.start(self._draft.write, batch)
                     batch, size = [], 0
         except asyncio.CancelledError:
             raise
         except Exception:
             # The client left, most likely. What it sent may still count: the API decides.
-            await self._write(batch)
+            await self._run(self._draft.write, batch)
             raise
-        await self._write(batch)
+        await self._run(self._draft.write, batch)
 
     async def checkpoint(self) -> None:
         try:
-            await self._threads.run(self._draft.checkpoint)
+            await self._run(self._draft.checkpoint)
         except Missing:
             raise UploadUnknown from None
 
     async def commit(self, digest: Digest) -> int:
         try:
-            return await self._threads.run(self._publish, self._draft, digest)
+            return await self._run(self._publish, self._draft, digest)
         except Missing:
             raise UploadUnknown from None
 
@@ -89,20 +95,29 @@ class LocalUpload:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Started before it is awaited: a cancelled request still closes its draft, after its last write.
-        await asyncio.wrap_future(self._threads.start(self._close))
+        # A cancelled request still closes its draft, after its last call: also one that waits for a thread.
+        await asyncio.shield(asyncio.wrap_future(self._threads.start(self._close)))
 
-    async def _write(self, batch: list[Bytes]) -> None:
-        await self._written()
-        if batch:
-            await self._threads.run(self._draft.write, batch)
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call the draft, after the call before."""
+        await self._settled()
+        self._call = call = self._threads.start(function, *args, **kwargs)
+        return await self._end_of(call)
 
-    async def _written(self) -> None:
-        if self._writing is not None:
-            await asyncio.wrap_future(self._writing)
-            self._writing = None
+    async def _settled(self) -> None:
+        if self._call is not None:
+            await self._end_of(self._call)
+
+    async def _end_of(self, call: Future[T]) -> T:
+        """What it gives or raises. It runs to its end, and is remembered till then, if the request is cancelled."""
+        try:
+            return await asyncio.shield(asyncio.wrap_future(call))
+        finally:
+            if call.done():
+                self._call = None
 
     def _close(self) -> None:
-        if self._writing is not None:
-            wait([self._writing])
+        """A draft takes one call at a time: closed beside a commit, it would publish what it gives back."""
+        if self._call is not None:
+            wait([self._call])
         self._draft.close()
