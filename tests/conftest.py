@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from serving import PeerRegistry, Process, Server
+
+# Before they are imported: their assertions say what they compared.
+pytest.register_assert_rewrite("images", "remote", "serving")
+
+from serving import PeerRegistry, Process, Server  # noqa: E402
 
 
 def registry_under_test(root: Path) -> Process:

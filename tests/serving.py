@@ -1,7 +1,7 @@
 """Real registries as processes: our server, and the registry:2 binary it replaces, behind one interface.
 
 `Server` runs what this repository holds; `PeerRegistry` runs Debian's `docker-registry`. Both keep their tree
-under `root`, listen on 127.0.0.1, write their log to `<root>.log`, and are gone when their `with` block ends:
+under `root`, listen on 127.0.0.1, write their log beside it, and are gone when their `with` block ends:
 
     with Server(tmp_path / "data") as server:
         httpx.get(server.url + "/v2/")
@@ -24,6 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import pytest
+
 READY_SECONDS = 30.0
 STOP_SECONDS = 30.0
 
@@ -44,6 +46,18 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, inter
         time.sleep(interval)
 
 
+def executable(program: str) -> str:
+    """Where the program is. Without it the test is skipped, or fails where clients are required."""
+    # What the distribution packaged, that is, what .ci/run installed, goes before what else this machine has.
+    found = shutil.which(program, path=os.pathsep.join([os.defpath, "/usr/sbin", os.environ.get("PATH", "")]))
+    if found:
+        return found
+    reason = f"{program} is not installed"
+    if os.environ.get("CI") == "true" or os.environ.get("REQUIRE_CLIENTS") == "1":
+        pytest.fail(f"{reason}, and this run requires every client", pytrace=False)
+    pytest.skip(reason)
+
+
 class Process:
     """A registry under test. Subclasses say what to run."""
 
@@ -52,7 +66,8 @@ class Process:
         self.host = "127.0.0.1"
         self.port = port or free_port()
         self.environment = environment or {}
-        self.log_path = root.with_name(root.name + ".log")
+        """Variables on top of the inherited ones; may be changed between two starts."""
+        self.log_path = root.with_name(f"{root.name}.{type(self).__name__}.log")
         self.process: subprocess.Popen[bytes] | None = None
 
     def command(self) -> list[str]:
@@ -187,12 +202,8 @@ class Server(Process):
 class PeerRegistry(Process):
     """registry:2 as Debian builds it, with deletion enabled and without authentication."""
 
-    @staticmethod
-    def executable() -> str | None:
-        return shutil.which("docker-registry")
-
     def command(self) -> list[str]:
-        return [self.executable() or "docker-registry", "serve", str(self.configuration())]
+        return [executable("docker-registry"), "serve", str(self.configuration())]
 
     def configuration(self) -> Path:
         path = self.root.with_name(self.root.name + ".yml")
