@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
@@ -18,11 +20,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("registry.api")
 
+_PUSH_GAP = 30.0  # seconds between two requests of one push, at most
+_PUSHES_REMEMBERED = 1000
 _RETRY_AFTER = 5  # seconds; by then another task of the service answers
 
 
 class Traffic:
-    """The requests under way, and whether new transfers are still taken.
+    """The requests under way, and which pushes a server that is about to stop still takes.
+
+    A push is many requests, and docker gives up all of it when its config or manifest is refused. So what is let to its
+    end is not a request, but the push: a repository that was pushed to just before goes on taking uploads.
 
     Attributes:
         active: requests that are being answered.
@@ -34,11 +41,19 @@ class Traffic:
         self.active = 0
         self.served = 0
         self.draining = False
+        self._pushed: OrderedDict[str, float] = OrderedDict()
 
-    def admit(self) -> None:
-        """Let a transfer begin. Raises Unavailable while draining."""
-        if self.draining:
+    def admit(self, repository: str) -> None:
+        """Let an upload begin. Raises Unavailable while draining, unless it belongs to a push under way."""
+        if self.draining and self._pushed.get(repository, 0) < time.monotonic() - _PUSH_GAP:
             raise _stopping()
+
+    def pushes(self, repository: str) -> None:
+        """Note a request that pushes to a repository."""
+        self._pushed[repository] = time.monotonic()
+        self._pushed.move_to_end(repository)
+        if len(self._pushed) > _PUSHES_REMEMBERED:
+            self._pushed.popitem(last=False)
 
 
 def _stopping() -> Unavailable:

@@ -88,13 +88,13 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row of the table. `is_transfer`: it starts to move a blob, so a draining server refuses it."""
+    """One row of the table. `begins_upload`: a draining server refuses it, unless it is of a push under way."""
 
     method: str
     path: str
     handler: Handler
     access: Access
-    is_transfer: bool = False
+    begins_upload: bool = False
 
 
 async def _ok(api: Context, request: Request) -> ASGIApp:  # noqa: ARG001
@@ -120,13 +120,13 @@ ENDPOINTS = (
     Endpoint("GET", _MANIFEST, manifests.get, Access.PULL),
     Endpoint("PUT", _MANIFEST, manifests.put, Access.PUSH),
     Endpoint("DELETE", _MANIFEST, manifests.delete, Access.DELETE),
-    Endpoint("POST", _UPLOADS + "/", uploads.begin, Access.PUSH, is_transfer=True),
-    Endpoint("POST", _UPLOADS, uploads.begin, Access.PUSH, is_transfer=True),
+    Endpoint("POST", _UPLOADS + "/", uploads.begin, Access.PUSH, begins_upload=True),
+    Endpoint("POST", _UPLOADS, uploads.begin, Access.PUSH, begins_upload=True),
     Endpoint("GET", _UPLOAD, uploads.status, Access.PUSH),
     Endpoint("PATCH", _UPLOAD, uploads.append, Access.PUSH),
     Endpoint("PUT", _UPLOAD, uploads.close, Access.PUSH),
     Endpoint("DELETE", _UPLOAD, uploads.cancel, Access.PUSH),
-    Endpoint("GET", _BLOB, blobs.get, Access.PULL, is_transfer=True),
+    Endpoint("GET", _BLOB, blobs.get, Access.PULL),
     Endpoint("HEAD", _BLOB, blobs.head, Access.PULL),
     Endpoint("DELETE", _BLOB, blobs.delete, Access.DELETE),
     Endpoint("GET", "/v2/{repository:repository}/tags/list", listing.tags, Access.PULL),
@@ -151,8 +151,10 @@ class Resource:
         endpoint = self._endpoints.get(method)
         if endpoint is None:
             raise MethodNotAllowed(headers={"Allow": self._allowed()})
-        if endpoint.is_transfer:
-            self._api.traffic.admit()
+        if endpoint.begins_upload:
+            self._api.traffic.admit(scope["path_params"]["repository"])
+        if endpoint.access is Access.PUSH:
+            self._api.traffic.pushes(scope["path_params"]["repository"])
         try:
             response = await endpoint.handler(self._api, Request(scope, receive, send))
         except Unsupported as error:  # a policy
