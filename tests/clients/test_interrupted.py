@@ -267,7 +267,7 @@ def test_docker_notices_nothing_of_a_restart(
 
     A push that has begun, like one through registry:2, which just breaks the layers off, must get to its end.
     """
-    made = image(repository, size=LAYER)
+    made = image(repository, layers=1, size=LAYER)
     layout = write_layout(tmp_path / "layout", made)
     transfer = _docker(docker, f"{wire.address}/{repository}:v1", layout, made, repository)
     with under_way(transfer, wire, transfer.push) as client:
