@@ -78,7 +78,7 @@ class Draft(Protocol):
         """
 
     def checkpoint(self) -> None:
-        """Make the bytes written so far count.
+        """Make the bytes written so far count, for every process; a power cut may take that back, or the draft.
 
         Raises:
             Missing: the draft was discarded meanwhile.

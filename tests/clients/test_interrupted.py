@@ -260,14 +260,15 @@ def test_a_push_through_a_restart_is_repeated(transfer: Transfer, wire: Wire, se
     transfer.whole(server.url)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
 def test_docker_notices_nothing_of_a_restart(
-    docker: Docker, wire: Wire, server: Process, repository: str, tmp_path: Path
+    docker: Docker, wire: Wire, server: Process, repository: str, tmp_path: Path, layers: int
 ) -> None:
     """dockerd repeats a layer that was refused, but neither config nor manifest.
 
     A push that has begun, like one through registry:2, which just breaks the layers off, must get to its end.
     """
-    made = image(repository, layers=1, size=LAYER)
+    made = image(repository, layers=layers, size=LAYER)
     layout = write_layout(tmp_path / "layout", made)
     transfer = _docker(docker, f"{wire.address}/{repository}:v1", layout, made, repository)
     with under_way(transfer, wire, transfer.push) as client:
