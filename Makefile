@@ -4,7 +4,7 @@ ADDRESS ?= 127.0.0.1:5000
 DATA ?= ./data
 BIN := .venv/bin
 
-.PHONY: help serve test check clean
+.PHONY: help serve test check wheels image clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,13 @@ check: .venv/.installed ## style, types and floors
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --editable . --group dev
 	@touch $@
+
+wheels: ## put all that the image needs into ./wheels, to build it without a network
+	rm -rf wheels
+	$(PYTHON) -m pip wheel --quiet --wheel-dir wheels .
+
+image: ## build the image swarm-registry:latest (BASE= for another base image)
+	docker build $(if $(BASE),--build-arg BASE=$(BASE)) --tag swarm-registry:latest .
 
 clean: ## remove the virtual environment and caches; ./data stays
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis dist

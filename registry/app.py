@@ -40,11 +40,16 @@ class Application:
     traffic: Traffic
 
 
+class EmptyVolume(Exception):
+    """The storage holds no registry yet, and the settings require one."""
+
+
 def build(settings: Settings) -> Application:
     """Put the registry together.
 
     Raises:
         OSError: the storage's root cannot be made or written to.
+        EmptyVolume: `requirevolume` is set, and no registry was served from it before.
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
@@ -65,8 +70,11 @@ def _storage(settings: Settings) -> tuple[Blobs, Records]:
         return MemoryBlobs(), MemoryRecords()
     options = settings.storage.filesystem
     files = Filesystem(options.rootdirectory, options.minfreespace)
+    if options.requirevolume and not files.holds_a_registry():
+        raise EmptyVolume
     if not settings.storage.maintenance.readonly.enabled:
         files.require_writable()
+        files.volume_id()
     return FilesystemBlobs(files), FilesystemRecords(files)
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from registry import __version__, app, config, logs, server
+from registry import __version__, app, config, logs, probe, server
+from registry.privileges import give_up_root
+from registry.storage.root import Filesystem
 
 if TYPE_CHECKING:
     import socket
@@ -31,6 +33,8 @@ cli = typer.Typer(
 )
 config_commands = typer.Typer(help="Look at the configuration.", no_args_is_help=True)
 cli.add_typer(config_commands, name="config")
+volume_commands = typer.Typer(help="Prepare the storage.", no_args_is_help=True)
+cli.add_typer(volume_commands, name="volume")
 
 ConfigFile = Annotated[
     Path | None,
@@ -38,6 +42,17 @@ ConfigFile = Annotated[
         metavar="[CONFIG]",
         help="registry:2's YAML file. Default: $REGISTRY_CONFIGURATION_PATH, then the path of registry:2's image, "
         "then that of registry:3's; without any, built-in defaults. REGISTRY_* variables win over the file.",
+        show_default=False,
+    ),
+]
+
+
+User = Annotated[
+    int | None,
+    typer.Option(
+        envvar="SWARM_REGISTRY_USER",
+        help="Started as root: become the storage's owner, or this uid where the storage is empty.",
+        min=1,
         show_default=False,
     ),
 ]
@@ -65,19 +80,68 @@ def _root(
 
 
 @cli.command()
-def serve(path: ConfigFile = None) -> None:
+def serve(
+    path: ConfigFile = None,
+    user: User = None,
+) -> None:
     """Serve images over HTTP until SIGTERM, then let running transfers end."""
     settings = _load(path)
+    tls = _tls(settings)
+    listener = _listen(settings)  # as root still, for a port below 1024 and a key that is root's
     try:
+        if user is not None and not settings.storage.inmemory:
+            log.info(give_up_root(settings.storage.filesystem.rootdirectory, user) or "started without root")
         application = app.build(settings)
+    except app.EmptyVolume:
+        root = settings.storage.filesystem.rootdirectory
+        _fail(
+            f"storage.filesystem.requirevolume: no registry was served from {root} before. If this is the right node "
+            "and volume, prepare it once with: registry volume init"
+        )
     except OSError as error:
         _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
-    tls = _tls(settings)
-    listener = _listen(settings)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
     server.serve(application.asgi, listener, application.traffic, settings.http.draintimeout.total_seconds(), tls)
     log.info("stopped")
+
+
+@cli.command()
+def ping(
+    path: ConfigFile = None,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.1)] = 5,
+) -> None:
+    """Ask the registry on this machine whether it serves, for health checks. Exit status 1: it does not."""
+    try:
+        loaded = config.load(config.find(path, os.environ), os.environ)
+    except config.ConfigurationError as error:
+        _fail(str(error))
+    http = loaded.settings.http
+    try:
+        probe.ask(
+            http.addr, http.net, f"{http.prefix or '/'}v2/", tls=http.tls.certificate is not None, timeout=timeout
+        )
+    except OSError as error:
+        typer.echo(f"registry: no answer at {http.addr}: {_reason(error)}", err=True)
+        raise typer.Exit(1) from None
+
+
+@volume_commands.command()
+def init(
+    path: ConfigFile = None,
+    user: User = None,
+) -> None:
+    """Prepare the storage of a new registry, and print its id. One that holds a registry is left as it is."""
+    settings = _load(path)
+    root = settings.storage.filesystem.rootdirectory
+    try:
+        if user is not None:
+            give_up_root(root, user)
+        files = Filesystem(root)
+        files.require_writable()
+        typer.echo(files.volume_id())
+    except OSError as error:
+        _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
 
 
 @config_commands.command()

@@ -125,6 +125,7 @@ class Filesystem(Section):
     rootdirectory: Path = Path("/var/lib/registry")
     maxthreads: Annotated[int, Field(ge=0)] = 100
     minfreespace: Size = 256 << 20
+    requirevolume: bool = False
 
     @field_validator("maxthreads")
     @classmethod

@@ -16,6 +16,7 @@
     │           └── progress                         ours: digest and size at the last checkpoint
     └── swarm-registry/                              ours; may be deleted while nothing runs
         ├── tmp/                                     files being written, renamed into place when durable
+        ├── volume-id                                which volume this is, since it was first served
         ├── locks/<2 hex>                            one lock for a few repositories each
         └── referrers/<name>/_seen                   what each manifest refers to: a cache
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 V2 = Key("docker/registry/v2")
 OURS = "swarm-registry"
+VOLUME_ID = Key(f"{OURS}/volume-id")
 TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
 BLOBS = Key(f"{V2}/blobs")
 REPOSITORIES = Key(f"{V2}/repositories")

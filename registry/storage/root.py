@@ -55,6 +55,19 @@ class Filesystem:
             if os.stat(path).st_dev != os.stat(self.temporary).st_dev:  # nothing could be renamed into place
                 raise OSError(errno.EXDEV, "it is on another filesystem than the directory itself", path)
 
+    def holds_a_registry(self) -> bool:
+        """Whether a registry was served from here before: ours, or registry:2."""
+        return any(os.path.exists(self.path(key)) for key in (layout.VOLUME_ID, layout.V2))
+
+    def volume_id(self) -> str:
+        """Which volume this is; made, durably, where it has no name yet."""
+        try:
+            return read(self.path(layout.VOLUME_ID), 64).decode("ascii").strip()
+        except Missing:
+            name = str(uuid.uuid4())
+            durable.write_atomically(self.directories, self.path(layout.VOLUME_ID), name.encode(), self.temporary)
+            return name
+
     def path(self, key: Key) -> str:
         return f"{self.root}/{key}"
 
