@@ -34,6 +34,13 @@ def test_the_storage_format_page_draws_the_tree_that_the_code_draws():
         assert line.strip() in page, line
 
 
+def test_every_test_that_the_page_of_pains_names_exists():
+    named = re.findall(r"`(\S+\.py)::(test_\w+)`", (ROOT / "docs/pains.md").read_text())
+    assert len(named) > 20
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(), f"{file}::{test}"
+
+
 def test_make_targets_of_the_readme_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"\bmake ([a-z-]+)", (ROOT / "README.md").read_text()))
