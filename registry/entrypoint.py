@@ -24,7 +24,11 @@ def main() -> None:
     """Run what the container's command line says."""
     given = sys.argv[1:] or ["serve"]
     if not is_ours(given[0]):
-        os.execvp(given[0], given)  # noqa: S606 - the administrator's own command line
+        try:
+            os.execvp(given[0], given)  # noqa: S606 - the administrator's own command line
+        except OSError as error:
+            sys.stderr.write(f"registry: cannot run {given[0]}: {error.strerror}\n")
+            sys.exit(127 if isinstance(error, FileNotFoundError) else 126)
     cli(arguments(given), prog_name="registry")
 
 

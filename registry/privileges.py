@@ -29,7 +29,7 @@ def give_up_root(root: Path, user: int) -> str:
     if os.geteuid() != 0:
         return ""
     root.mkdir(parents=True, exist_ok=True)
-    if not any(root.iterdir()):
+    if all(entry.name == "lost+found" for entry in root.iterdir()):  # a fresh filesystem is empty, too
         os.chown(root, user, user)
     owner = root.stat()
     if owner.st_uid == 0:

@@ -36,14 +36,23 @@ def ask(address: str, network: str, path: str, *, tls: bool, timeout: float) -> 
         OSError: nobody answers, or not in time, or not with what a registry answers.
     """
     connection = _connection(address, network, tls=tls, timeout=timeout)
+    shaken = False
     try:
+        connection.connect()
+        shaken = tls
         connection.request("GET", path, headers={"User-Agent": "registry-ping"})
         answer = connection.getresponse()
         answer.read()
     except ssl.SSLError as error:
-        if "ALERT" not in (error.reason or ""):
-            raise
+        if not shaken and "ALERT" not in (error.reason or ""):
+            raise ConnectionError(f"no TLS: {error.reason or error}") from None
         return  # it speaks TLS, and wants a certificate of ours
+    except ConnectionError as error:
+        if shaken:
+            return  # the same: asyncio goes without an alert when it sees, after the handshake, that there is none
+        if isinstance(error, http.client.RemoteDisconnected):
+            raise ConnectionError("no HTTP answer: it closed the connection") from None
+        raise
     except http.client.HTTPException as error:
         raise ConnectionError(f"no HTTP answer: {error!r}") from None
     finally:
