@@ -1,0 +1,223 @@
+"""The guide of docs/swarm.md on two real nodes, and then the hard days. Each step stands on the one before it."""
+
+import json
+import re
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from nodes import NODES, Swarm
+from serving import executable
+
+pytestmark = pytest.mark.timeout(900)
+
+REPOSITORY = Path(__file__).parent.parent.parent
+STACK = "REGISTRY_NODE=server02 REGISTRY_IMAGE=swarm-registry:latest"
+HELLO = "127.0.0.1:5000/helloworld:v1"
+
+HELLO_DOCKERFILE = """\
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "sh", "-c", "/bin/busybox mkdir /www && echo 'Hello, World!' > /www/index.html"]
+CMD ["/bin/busybox", "sh", "-c", "/bin/busybox hostname > /www/host.txt; exec /bin/busybox httpd -f -p 8080 -h /www"]
+"""
+
+OLD_STACK = """\
+version: "3"
+services:
+  registry:
+    image: %s
+    volumes: ["data:/var/lib/registry"]
+    ports: ["5000:5000"]
+    deploy:
+      placement:
+        constraints: ["node.hostname == server02"]
+volumes:
+  data:
+"""
+"""A stack of registry:2, as they are: moving is to change the image in it, and no more."""
+
+
+def catalog(swarm: Swarm, *repositories: str) -> None:
+    """Both nodes list exactly these, at their own 127.0.0.1."""
+    expected = json.dumps({"repositories": sorted(repositories)}).replace(" ", "")
+    for node in NODES:
+        line = "curl -sS -m 10 http://127.0.0.1:5000/v2/_catalog | tr -d ' \\n'"
+        swarm.expect(node, line, f"^{re.escape(expected)}$", 60)
+
+
+def answers(swarm: Swarm) -> None:
+    for node in NODES:
+        line = "curl -sS -m 10 -o /dev/null -w '%{http_code}' http://127.0.0.1:5000/v2/"
+        swarm.expect(node, line, "^200$", 60)
+
+
+def build(swarm: Swarm, name: str, layers: int, megabytes: int) -> None:
+    """An image of random bytes on server01: no layer of it can be known, or compressed away."""
+    swarm.run(
+        "server01",
+        f"rm -rf /root/random && mkdir /root/random && cd /root/random && echo FROM scratch > Dockerfile && "
+        f"for i in $(seq {layers}); do dd if=/dev/urandom of=layer$i bs=1M count={megabytes} status=none && "
+        f"echo COPY layer$i / >> Dockerfile; done && docker build --quiet --tag {name} . && rm -rf /root/random",
+        seconds=180,
+    )
+
+
+def push(swarm: Swarm, name: str) -> None:
+    swarm.run("server01", f"docker push {name}", seconds=240)
+
+
+def pulls_whole(swarm: Swarm, name: str) -> None:
+    """The other node, which does not have it, pulls the image that server01 built."""
+    swarm.run("server02", f"docker image rm --force {name} >/dev/null 2>&1; docker pull --quiet {name}", seconds=240)
+    image = f"docker image inspect --format '{{{{.Id}}}} {{{{json .RootFS.Layers}}}}' {name}"
+    assert swarm.run("server02", image) == swarm.run("server01", image)
+
+
+def container(swarm: Swarm, service: str = "registry_registry") -> str:
+    """The one container of a service, on server02."""
+    return swarm.expect("server02", f"docker ps --quiet --filter name={service}", "^[0-9a-f]{12}$", 60)
+
+
+def another_container(swarm: Swarm, than: str) -> None:
+    """Swarm has put another container in that one's place, and the service runs."""
+    line = "docker ps --quiet --filter name=registry_registry --filter health=healthy"
+    swarm.expect("server02", line, f"^(?!{than})[0-9a-f]{{12}}$", 180)
+    swarm.runs("registry_registry")
+    answers(swarm)
+
+
+def held(swarm: Swarm, images: Iterable[str]) -> None:
+    """All that was pushed is still there, and pulls whole."""
+    images = list(images)
+    catalog(swarm, *{each.removeprefix("127.0.0.1:5000/").partition(":")[0] for each in images})
+    for each in images:
+        pulls_whole(swarm, each)
+
+
+def test_deploy(swarm: Swarm) -> None:
+    """Deploy stack.yml on server02, until both nodes reach it"""
+    swarm.copy("server01", REPOSITORY / "stack.yml", "/root/stack.yml")
+    refused = swarm.try_run(
+        "server01", "docker stack deploy --resolve-image never --compose-file /root/stack.yml registry"
+    )
+    assert refused.returncode != 0
+    assert "set REGISTRY_NODE" in refused.stdout
+    swarm.deploy("registry", "/root/stack.yml", STACK)
+    swarm.runs("registry_registry")
+    answers(swarm)
+    print(swarm.run("server01", "docker stack ps registry"))
+
+
+def test_catalog_is_empty(swarm: Swarm) -> None:
+    """The catalog is empty on both nodes"""
+    catalog(swarm)
+
+
+def test_push(swarm: Swarm) -> None:
+    """Build helloworld on server01, and push it to 127.0.0.1:5000"""
+    swarm.run("server01", "mkdir -p /root/hello")
+    swarm.copy("server01", Path(executable("busybox")), "/root/hello/busybox")
+    swarm.write("server01", "/root/hello/Dockerfile", HELLO_DOCKERFILE)
+    swarm.run("server01", f"chmod 755 /root/hello/busybox && docker build --quiet --tag {HELLO} /root/hello")
+    push(swarm, HELLO)
+
+
+def test_catalog(swarm: Swarm) -> None:
+    """Both nodes list helloworld"""
+    catalog(swarm, "helloworld")
+
+
+def test_helloworld(swarm: Swarm) -> None:
+    """Four replicas of helloworld, reached on both nodes"""
+    swarm.copy("server01", REPOSITORY / "docs/examples/helloworld/stack.yml", "/root/hello/stack.yml")
+    swarm.run("server01", "docker stack deploy --compose-file /root/hello/stack.yml helloworld", seconds=120)
+    swarm.runs("helloworld_web", 4)
+    for node in NODES:
+        swarm.expect(node, "docker ps --quiet --filter name=helloworld_web | wc -l", "^2$", 30)
+        swarm.expect(node, "curl -sS -m 10 http://127.0.0.1:8080/", "^Hello, World!$", 60)
+        hosts = "for i in 1 2 3 4 5 6 7 8; do curl -sS -m 10 http://127.0.0.1:8080/host.txt; done | sort -u | wc -l"
+        swarm.expect(node, hosts, "^4$", 60)
+    swarm.remove("helloworld")
+
+
+def test_update_during_a_push(swarm: Swarm) -> None:
+    """docker service update --force in the middle of a push: the client's retry ends well"""
+    name = "127.0.0.1:5000/busy:1"
+    build(swarm, name, layers=4, megabytes=48)
+    before = container(swarm)
+    uploads = (
+        "find $(docker volume inspect --format '{{.Mountpoint}}' registry_registry_data) -path '*/_uploads/*/data'"
+    )
+    pushing = swarm.begin("server01", f"docker push {name}; echo ended with $?")
+    try:
+        swarm.expect("server02", f"{uploads} -size +0 | head -n 1", "data", 60)
+        assert pushing.poll() is None, "the push was too quick to be disturbed"
+        began = time.monotonic()
+        swarm.run("server01", "docker service update --force --detach registry_registry")
+        output, _ = pushing.communicate(timeout=300)
+        retries = output.count("Retrying in 1 second")
+        ending = "\n".join(output.splitlines()[-3:])
+        print(f"{time.monotonic() - began:.1f} s after the update began, {retries} blobs were tried again:\n{ending}")
+    finally:
+        pushing.kill()
+    another_container(swarm, before)
+    if "ended with 0" not in output:
+        print("the push failed; a second one must not")
+        push(swarm, name)
+    pulls_whole(swarm, name)
+
+
+def test_kill(swarm: Swarm) -> None:
+    """kill -9 of the registry: swarm starts it again, and all is still there"""
+    before = container(swarm)
+    swarm.run("server02", f"kill -9 $(docker inspect --format '{{{{.State.Pid}}}}' {before})")
+    another_container(swarm, before)
+    held(swarm, (HELLO, "127.0.0.1:5000/busy:1"))
+
+
+def test_daemon_is_killed(swarm: Swarm) -> None:
+    """kill -9 of docker and all its containers on the node with the volume, and docker started again"""
+    before = container(swarm)
+    # First the daemon, so that it cannot put right what follows, then containerd, its shims and what they run.
+    swarm.run(
+        "server02",
+        "daemon=$(cat /run/docker.pid) containerd=$(cat /run/docker/containerd/containerd.pid) && "
+        "tr '\\0' '\\n' < /proc/$daemon/cmdline > /root/dockerd.line && "
+        "tasks=$(cat /sys/fs/cgroup/docker/*/cgroup.procs; cat /run/docker/containerd/daemon/*/moby/*/init.pid) ; "
+        "shims=$(for task in $tasks; do awk '/^PPid/ { print $2 }' /proc/$task/status; done | sort -u | grep -vx 1) ; "
+        "kill -9 $daemon $containerd $shims $tasks 2>/dev/null; sleep 1; rm -f /run/docker.pid; "
+        "! kill -0 $daemon 2>/dev/null || ! grep -q dockerd /proc/$daemon/cmdline",
+    )
+    assert swarm.try_run("server02", "docker version").returncode != 0
+    swarm.run("server02", "xargs -d '\\n' setsid < /root/dockerd.line >> /var/log/dockerd.log 2>&1 &")
+    swarm.expect("server02", "docker info --format '{{.Swarm.LocalNodeState}}'", "^active$", 120)
+    another_container(swarm, before)
+    held(swarm, (HELLO, "127.0.0.1:5000/busy:1"))
+
+
+def test_node_restarts() -> None:
+    """Restart of the node that holds the volume"""
+    reason = "not run: the rig cannot restart one node and keep its disk"
+    print(reason)
+    pytest.skip(reason)
+
+
+def test_there_and_back(swarm: Swarm) -> None:
+    """A volume that docker-registry 2.8.2 filled: to ours by one line, and the way back"""
+    swarm.remove("registry")
+    filled = [f"127.0.0.1:5000/{name}:1" for name in ("theirs", "ours", "back")]
+    for name, image in zip(filled, ("registry:2", "swarm-registry:latest", "registry:2"), strict=True):
+        swarm.write("server01", "/root/old.yml", OLD_STACK % image)
+        before = swarm.try_run("server02", "docker ps --quiet --filter name=old_registry").stdout.strip() or "none"
+        swarm.deploy("old", "/root/old.yml")
+        running = "docker ps --format '{{.ID}} {{.Image}}' --filter name=old_registry"
+        swarm.expect("server02", running, f"^(?!{before})[0-9a-f]+ {image}$", 120)
+        swarm.runs("old_registry")
+        answers(swarm)
+        held(swarm, filled[: filled.index(name)])
+        build(swarm, name, layers=2, megabytes=2)
+        push(swarm, name)
+        held(swarm, filled[: filled.index(name) + 1])
+    swarm.remove("old")
