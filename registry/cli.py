@@ -99,7 +99,7 @@ def serve(
             "and volume, prepare it once with: registry volume init"
         )
     except OSError as error:
-        _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
+        _fail_to_write(error)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
     server.serve(application.asgi, listener, application.traffic, settings.http.draintimeout.total_seconds(), tls)
@@ -112,11 +112,7 @@ def ping(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.1)] = 5,
 ) -> None:
     """Ask the registry on this machine whether it serves, for health checks. Exit status 1: it does not."""
-    try:
-        loaded = config.load(config.find(path, os.environ), os.environ)
-    except config.ConfigurationError as error:
-        _fail(str(error))
-    http = loaded.settings.http
+    http = _read(path).settings.http
     try:
         probe.ask(
             http.addr, http.net, f"{http.prefix or '/'}v2/", tls=http.tls.certificate is not None, timeout=timeout
@@ -141,7 +137,7 @@ def init(
         files.require_writable()
         typer.echo(files.volume_id())
     except OSError as error:
-        _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
+        _fail_to_write(error)
 
 
 @config_commands.command()
@@ -168,11 +164,16 @@ def check(
         typer.echo(f"note: {notice}", err=True)
 
 
-def _load(path: Path | None) -> Settings:
+def _read(path: Path | None) -> config.Loaded:
     try:
-        loaded = config.load(config.find(path, os.environ), os.environ)
+        return config.load(config.find(path, os.environ), os.environ)
     except config.ConfigurationError as error:
         _fail(str(error))
+
+
+def _load(path: Path | None) -> Settings:
+    """Read the settings, and begin the log with what is to be said of them."""
+    loaded = _read(path)
     wanted = loaded.settings.log
     logs.set_up(wanted.level, wanted.formatter, wanted.fields, access=not wanted.accesslog.disabled)
     log.info("configuration: %s", loaded.source or "built-in defaults")
@@ -211,6 +212,10 @@ def _url(settings: Settings, listener: socket.socket) -> str:
 
 def _reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+
+
+def _fail_to_write(error: OSError) -> NoReturn:
+    _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
 
 
 def _fail(message: str) -> NoReturn:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
 from registry.api.responses import empty_response
 from registry.oci.digest import Digest
-from registry.oci.errors import DigestInvalid, NameInvalid, RangeInvalid, SizeInvalid
+from registry.oci.errors import DigestInvalid, NameInvalid, RangeInvalid, SizeInvalid, UploadUnknown
 from registry.oci.headers import parse_content_range
 from registry.oci.names import RepositoryName, SessionId
 
@@ -84,7 +85,8 @@ async def _push_at_once(api: Context, request: Request, digest: Digest) -> ASGIA
                 return empty_response(202, _session_headers(api, request, upload.id, 0))
             await upload.commit(digest)
         except Exception:
-            await api.store.cancel_upload(repository, upload.id)  # nobody was told of it
+            with suppress(UploadUnknown):  # its bytes were published before something else failed: say that
+                await api.store.cancel_upload(repository, upload.id)  # nobody was told of it
             raise
     return _created(api, request, digest)
 
