@@ -40,7 +40,7 @@ class FullAfterPublishing:
     async def __aenter__(self) -> "FullAfterPublishing":
         return self
 
-    async def __aexit__(self, *_: Any) -> None:
+    async def __aexit__(self, *_: object) -> None:
         pass
 
 
