@@ -255,20 +255,6 @@ def test_links_within_the_guide_lead_to_headings(path):
         assert anchor in slugs, f"{named(path)}: {target}#{anchor}"
 
 
-def test_every_block_that_is_run_is_one_of_the_walk_through():
-    """tests/swarm runs these; a new block is marked as not run until it does."""
-    text = GUIDES["en"].read_text()
-    run = [line for mark, kind, body in _blocks(text) if kind == "console" and not mark for line in body.splitlines()]
-    assert run == [
-        "REGISTRY_NODE=server02 docker stack deploy --compose-file stack.yml --resolve-image never registry",
-        "curl http://127.0.0.1:5000/v2/_catalog",
-        "docker tag helloworld:v1 127.0.0.1:5000/helloworld:v1",
-        "docker push 127.0.0.1:5000/helloworld:v1",
-        "docker stack deploy --compose-file docs/examples/helloworld/stack.yml helloworld",
-        "curl http://127.0.0.1:8080/",
-    ]
-
-
 def test_files_that_the_guide_names_are_there():
     for name in re.findall(r"\b(?:docs/examples/[\w./-]+\w|stack\.yml)", GUIDES["en"].read_text()):
         assert (ROOT / name).exists(), name

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,12 +14,10 @@ RUNS = os.environ.get("SWARM_TEST") == "1"
 collect_ignore_glob = [] if RUNS else ["*"]
 
 if RUNS:
-    # The dockerd that builds our image is the one of the tests with clients.
-    sys.path.append(str(Path(__file__).parent.parent / "clients"))
-    pytest.register_assert_rewrite("engines", "nodes")
+    pytest.register_assert_rewrite("guide", "nodes")
 
-    from engines import Docker
-    from making import Maker
+    from guide import Guide
+    from making import BASE, Maker
     from nodes import Swarm
 
     timings: list[tuple[str, float, str]] = []
@@ -62,29 +59,34 @@ if RUNS:
         return work
 
     @pytest.fixture(scope="session")
+    def guide() -> Guide:
+        return Guide()
+
+    @pytest.fixture(scope="session")
     def swarm(work: Path) -> Iterator[Swarm]:
-        """Two nodes, with all the images on them that a test needs. Whatever happens, they are gone afterwards."""
+        """Two nodes: the clone and the base image are on server01. Whatever happens, they are gone afterwards."""
         # Ended from outside, it still takes the nodes down.
         signal.signal(signal.SIGTERM, _interrupt)
         swarm = Swarm(Path(os.environ["RIG"]) / "rig", Path(os.environ.get("RIG_DIR") or work / "rig"))
         try:
+            Maker.install()
             began = time.monotonic()
             booting = swarm.begin_up()
             with tempfile.TemporaryDirectory(prefix="swarm-") as made:
-                docker = Docker(Path(made))
-                try:
-                    maker = Maker(work, Path(made), docker)
-                    with timed("make the base image, where it is not kept (the nodes boot meanwhile)"):
-                        base = maker.base()
-                    with timed("make the wheels, and build our image without a network"):
-                        image = maker.image(base)
-                finally:
-                    docker.stop()
+                maker = Maker(work, Path(made))
+                with timed("make the base image, where it is not kept (the nodes boot meanwhile)"):
+                    base = maker.base()
+                with timed("make the wheels of our image"):
+                    clone = maker.clone()
                 with timed("wait for the nodes"):
                     swarm.end_up(booting)
                 print(f"the nodes were ready {time.monotonic() - began:.1f} s after the start", flush=True)
-                with timed(f"docker load of our image on server02 ({image.stat().st_size / 1e6:.0f} MB)"):
-                    swarm.load("server02", image)
+                swarm.let_in("server01", "server02")
+                with timed("bring the clone and the base image to server01"):
+                    swarm.copy("server01", clone, "/root/clone.tar")
+                    swarm.run("server01", "tar -xf /root/clone.tar && rm /root/clone.tar")
+                    swarm.copy("server01", base, "/root/base.tar.gz")
+                    swarm.run("server01", f"docker import /root/base.tar.gz {BASE}", seconds=180)
                 with timed("docker import of docker-registry 2.8.2 on server02"):
                     maker.import_peer(swarm, "server02")
             yield swarm

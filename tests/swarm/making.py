@@ -9,11 +9,13 @@ import sys
 import tarfile
 from pathlib import Path
 
-from engines import Docker
 from nodes import Swarm
 from serving import executable
 
 REPOSITORY = Path(__file__).parent.parent.parent
+BASE = "python:3.13-slim"
+"""The name in the Dockerfile; what has it here is a stand-in, for nothing can be pulled."""
+
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 """The Debian whose Python is this one's: the wheels are made by this Python, for that one."""
 
@@ -26,55 +28,53 @@ http: {addr: ":5000"}
 
 
 class Maker:
-    def __init__(self, kept: Path, made: Path, docker: Docker) -> None:
+    """Makes what the nodes cannot fetch.
+
+    Args:
+        kept: where the base image stays for the next run.
+        made: a temporary directory.
+    """
+
+    def __init__(self, kept: Path, made: Path) -> None:
         self.kept = kept
         self.made = made
-        self.docker = docker
+
+    @staticmethod
+    def install() -> None:
+        """What making needs. Before the rig installs what it needs: two apt-gets shut each other out."""
+        if not shutil.which("mmdebstrap"):
+            _run("apt-get", "update", seconds=180)
+            _run("apt-get", "install", "--yes", "--no-install-recommends", "mmdebstrap", seconds=180)
 
     def base(self) -> Path:
         """A root file system with Python, in place of `python:3.13-slim`; kept for the next run."""
         version = ".".join(platform.python_version_tuple()[:2])
         assert version in SUITES, f"the stand-in base image has Python {' or '.join(SUITES)}, but this is {version}"
-        base = self.kept / f"base-{SUITES[version]}.tar"
+        base = self.kept / f"base-{SUITES[version]}.tar.gz"
         if base.exists():
             return base
-        unfinished = base.with_suffix(".part.tar")
+        unfinished = base.with_name(f"part-{base.name}")
         left_out = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("man", "locale", "doc")]
         _run(
-            *(self._mmdebstrap(), "--mode=root", "--variant=minbase", "--include=python3,python3-venv"),
+            *(executable("mmdebstrap"), "--mode=root", "--variant=minbase", "--include=python3,python3-venv"),
             *(*left_out, "--aptopt=APT::Install-Recommends false", SUITES[version], unfinished),
             seconds=400,
         )
         return unfinished.rename(base)
 
-    @staticmethod
-    def _mmdebstrap() -> str:
-        if not shutil.which("mmdebstrap"):
-            _run("apt-get", "update", seconds=180)
-            _run("apt-get", "install", "--yes", "--no-install-recommends", "mmdebstrap", seconds=180)
-        return executable("mmdebstrap")
-
-    def image(self, base: Path) -> Path:
-        """`docker save` of what our Dockerfile makes, as the guide does it for nodes without a way out."""
-        source = self.made / "source"
-        for each in ("registry", "pyproject.toml", "README.md", "LICENSE", "Dockerfile", ".dockerignore"):
-            if (REPOSITORY / each).is_dir():
-                shutil.copytree(REPOSITORY / each, source / each, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                source.mkdir(exist_ok=True)
-                shutil.copy(REPOSITORY / each, source / each)
+    def clone(self) -> Path:
+        """This repository as an administrator has it, with the wheels in it that a node without a way out needs."""
+        source = self.made / "swarm-registry"
+        left_out = shutil.ignore_patterns("__pycache__", "node_modules")
+        for each in ("registry", "docs"):
+            shutil.copytree(REPOSITORY / each, source / each, ignore=left_out)
+        for each in ("pyproject.toml", "README.md", "LICENSE", "Dockerfile", ".dockerignore", "stack.yml"):
+            shutil.copy(REPOSITORY / each, source / each)
         _run(sys.executable, "-m", "pip", "wheel", "--quiet", "--wheel-dir", source / "wheels", source, seconds=240)
-        self.docker.start()
-        self.docker("import", base, "stand-in-base", seconds=180)
-        self.docker(
-            *("build", "--network", "none", "--build-arg", "BASE=stand-in-base"),
-            *("--tag", "swarm-registry:latest", source),
-            seconds=240,
-        )
-        archive = self.made / "image.tar"
-        self.docker("save", "--output", archive, "swarm-registry:latest", seconds=180)
-        _run("gzip", "-1", archive, seconds=180)
-        return archive.with_suffix(".tar.gz")
+        archive = self.made / "clone.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(source, source.name)
+        return archive
 
     def import_peer(self, swarm: Swarm, node: str) -> None:
         """Debian's docker-registry as the image `registry:2`, with the command line of the official one."""

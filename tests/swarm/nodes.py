@@ -6,14 +6,15 @@ import subprocess
 import time
 from pathlib import Path
 
-NODES = ("server01", "server02")
+MANAGER = "server01"
+NODES = (MANAGER, "server02")
 
 
 class Swarm:
     def __init__(self, rig: Path, directory: Path) -> None:
         self.rig = str(rig)
         self.directory = directory
-        self.environment = os.environ | {"RIG_DIR": str(directory)}
+        self.environment = os.environ | {"RIG_DIR": str(directory), "RIG_PACKAGES": "openssh-client rsync"}
 
     def begin_up(self) -> subprocess.Popen[bytes]:
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -86,10 +87,49 @@ class Swarm:
     def write(self, node: str, target: str, text: str) -> None:
         self.run(node, f"cat > {target}", text=text)
 
-    def load(self, node: str, archive: Path) -> None:
-        """`docker save`d on this machine, `docker load`ed there."""
-        self.copy(node, archive, "/root/image.tar.gz")
-        self.run(node, "docker load --quiet --input /root/image.tar.gz && rm /root/image.tar.gz", seconds=240)
+    def let_in(self, client: str, server: str) -> None:
+        """Let root of one node into the other by ssh, as administrators have it."""
+        self.run(client, "mkdir -p -m 700 /root/.ssh")
+        self.write(client, "/root/.ssh/config", "StrictHostKeyChecking no\nLogLevel ERROR\n")
+        self.copy(client, self.directory / "ssh_key", "/root/.ssh/id_ed25519")
+        self.run(client, f"chmod 600 /root/.ssh/* && ssh {server} true")
+
+    def switch_off_and_on(self, node: str) -> None:
+        """Switch a node off without a word to docker or its containers, and on again: its disk stays.
+
+        The rig boots all nodes or none, each from a fresh disk. So the very process that the node is, is started again.
+        """
+        status = subprocess.run(
+            [self.rig, "status"], env=self.environment, stdout=subprocess.PIPE, text=True, check=True
+        )
+        found = re.search(rf"^{node} up pid=(\d+) address=(\S+)", status.stdout, re.MULTILINE)
+        namespace = re.search(r"^netns (\S+)", status.stdout, re.MULTILINE)
+        assert found, status.stdout
+        assert namespace, status.stdout
+        process = Path("/proc", found[1])
+        command = (process / "cmdline").read_bytes().split(b"\0")[:-1]
+        environment = dict(each.split(b"=", 1) for each in (process / "environ").read_bytes().split(b"\0")[:-1])
+        folder = (process / "cwd").resolve()
+        cpus = os.sched_getaffinity(int(found[1]))
+        # Its filesystem has no journal: what is written so far goes to the disk first.
+        self.try_run(node, "sync; echo u > /proc/sysrq-trigger; (sleep 1; busybox poweroff -f) > /dev/null 2>&1 &")
+        deadline = time.monotonic() + 60
+        while process.exists():
+            assert time.monotonic() < deadline, f"{node} does not go off"
+            time.sleep(0.2)
+        (folder / f"{found[2]}.ssh").unlink(missing_ok=True)
+        with (folder / f"{node}.console").open("ab") as console:
+            again = subprocess.Popen(
+                [b"ip", b"netns", b"exec", namespace[1].encode(), *command],
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+            )
+        os.sched_setaffinity(again.pid, cpus)
+        (folder / f"{node}.pid").write_text(f"{again.pid}\n")
 
     def deploy(self, stack: str, file: str, variables: str = "") -> None:
         self.run(

@@ -7,14 +7,24 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from guide import CLONE, Guide
 from nodes import NODES, Swarm
 from serving import executable
 
 pytestmark = pytest.mark.timeout(900)
 
 REPOSITORY = Path(__file__).parent.parent.parent
-STACK = "REGISTRY_NODE=server02 REGISTRY_IMAGE=swarm-registry:latest"
+DEPLOY = "REGISTRY_NODE=server02 docker stack deploy --compose-file stack.yml --resolve-image never registry"
+DEPLOY_PREPARED = (
+    "REGISTRY_NODE=server02 REGISTRY_REQUIRE_VOLUME=true docker stack deploy "
+    "--compose-file stack.yml --resolve-image never registry"
+)
 HELLO = "127.0.0.1:5000/helloworld:v1"
+
+UPDATE = "docker service update --force --no-resolve-image registry_registry"
+BUSY = "127.0.0.1:5000/busy:1"
+KEPT = (HELLO, "127.0.0.1:5000/swarm-registry:0.1.0", BUSY)
+"""What was pushed before the hard days."""
 
 HELLO_DOCKERFILE = """\
 FROM scratch
@@ -96,18 +106,36 @@ def held(swarm: Swarm, images: Iterable[str]) -> None:
         pulls_whole(swarm, each)
 
 
-def test_deploy(swarm: Swarm) -> None:
-    """Deploy stack.yml on server02, until both nodes reach it"""
-    swarm.copy("server01", REPOSITORY / "stack.yml", "/root/stack.yml")
-    refused = swarm.try_run(
-        "server01", "docker stack deploy --resolve-image never --compose-file /root/stack.yml registry"
-    )
+def test_image(swarm: Swarm, guide: Guide) -> None:
+    """docker build of our image on server01, without a network, and docker save | ssh docker load to server02"""
+    guide.run(swarm, "server01", "docker build -t swarm-registry .", seconds=400)
+    guide.run(swarm, "server01", "docker save swarm-registry | ssh server02 docker load", seconds=240)
+
+
+def test_wrong_node(swarm: Swarm, guide: Guide) -> None:
+    """A task that lands on a node without the prepared volume does not serve, and says why"""
+    refused = swarm.try_run("server01", f"cd {CLONE} && {DEPLOY.removeprefix('REGISTRY_NODE=server02 ')}")
     assert refused.returncode != 0
     assert "set REGISTRY_NODE" in refused.stdout
-    swarm.deploy("registry", "/root/stack.yml", STACK)
+    guide.run(swarm, "server01", DEPLOY_PREPARED, seconds=120)
+    log = "docker service logs registry_registry 2>&1"
+    swarm.expect("server01", log, "prepare it once with: registry volume init", 120)
+    assert swarm.try_run("server01", "curl -sS -m 5 http://127.0.0.1:5000/v2/").returncode != 0
+
+
+def test_deploy(swarm: Swarm, guide: Guide) -> None:
+    """Prepare the volume: stack.yml now runs on server02, and both nodes reach it"""
+    prepare = "docker run --rm -v registry_registry_data:/var/lib/registry swarm-registry volume init"
+    name = guide.run(swarm, "server02", prepare, seconds=120).splitlines()[-1]
+    assert re.fullmatch(r"[0-9a-f-]{36}", name)
     swarm.runs("registry_registry")
     answers(swarm)
-    print(swarm.run("server01", "docker stack ps registry"))
+    guide.run(swarm, "server01", DEPLOY, seconds=120)
+    swarm.runs("registry_registry")
+    answers(swarm)
+    print(guide.run(swarm, "server01", "docker stack ps --no-trunc registry"))
+    logs = guide.run(swarm, "server01", "docker service logs --tail 50 registry_registry")
+    assert "serving http://" in logs
 
 
 def test_catalog_is_empty(swarm: Swarm) -> None:
@@ -115,36 +143,47 @@ def test_catalog_is_empty(swarm: Swarm) -> None:
     catalog(swarm)
 
 
-def test_push(swarm: Swarm) -> None:
-    """Build helloworld on server01, and push it to 127.0.0.1:5000"""
+def test_push(swarm: Swarm, guide: Guide) -> None:
+    """Build a stand-in for helloworld on server01, and push it to 127.0.0.1:5000"""
     swarm.run("server01", "mkdir -p /root/hello")
     swarm.copy("server01", Path(executable("busybox")), "/root/hello/busybox")
     swarm.write("server01", "/root/hello/Dockerfile", HELLO_DOCKERFILE)
-    swarm.run("server01", f"chmod 755 /root/hello/busybox && docker build --quiet --tag {HELLO} /root/hello")
-    push(swarm, HELLO)
+    swarm.run("server01", "chmod 755 /root/hello/busybox && docker build --quiet --tag helloworld:v1 /root/hello")
+    guide.run(swarm, "server01", f"docker tag helloworld:v1 {HELLO}", f"docker push {HELLO}", seconds=240)
 
 
-def test_catalog(swarm: Swarm) -> None:
+def test_catalog(swarm: Swarm, guide: Guide) -> None:
     """Both nodes list helloworld"""
     catalog(swarm, "helloworld")
+    for node in NODES:
+        line = guide.told("curl http://127.0.0.1:5000/v2/_catalog")
+        assert swarm.run(node, f"{line} 2>/dev/null") == '{"repositories":["helloworld"]}'
 
 
-def test_helloworld(swarm: Swarm) -> None:
+def test_helloworld(swarm: Swarm, guide: Guide) -> None:
     """Four replicas of helloworld, reached on both nodes"""
-    swarm.copy("server01", REPOSITORY / "docs/examples/helloworld/stack.yml", "/root/hello/stack.yml")
-    swarm.run("server01", "docker stack deploy --compose-file /root/hello/stack.yml helloworld", seconds=120)
+    deploy = "docker stack deploy --compose-file docs/examples/helloworld/stack.yml helloworld"
+    guide.run(swarm, "server01", deploy, seconds=120)
     swarm.runs("helloworld_web", 4)
     for node in NODES:
         swarm.expect(node, "docker ps --quiet --filter name=helloworld_web | wc -l", "^2$", 30)
-        swarm.expect(node, "curl -sS -m 10 http://127.0.0.1:8080/", "^Hello, World!$", 60)
+        line = guide.told("curl http://127.0.0.1:8080/")
+        swarm.expect(node, f"{line} 2>/dev/null", "^Hello, World!$", 60)
         hosts = "for i in 1 2 3 4 5 6 7 8; do curl -sS -m 10 http://127.0.0.1:8080/host.txt; done | sort -u | wc -l"
         swarm.expect(node, hosts, "^4$", 60)
     swarm.remove("helloworld")
 
 
-def test_update_during_a_push(swarm: Swarm) -> None:
+def test_its_own_image(swarm: Swarm, guide: Guide) -> None:
+    """The registry keeps its own image"""
+    own = "127.0.0.1:5000/swarm-registry:0.1.0"
+    guide.run(swarm, "server01", f"docker tag swarm-registry {own}", f"docker push {own}", seconds=240)
+    pulls_whole(swarm, own)
+
+
+def test_update_during_a_push(swarm: Swarm, guide: Guide) -> None:
     """docker service update --force in the middle of a push: the client's retry ends well"""
-    name = "127.0.0.1:5000/busy:1"
+    name = BUSY
     build(swarm, name, layers=4, megabytes=48)
     before = container(swarm)
     uploads = (
@@ -155,7 +194,7 @@ def test_update_during_a_push(swarm: Swarm) -> None:
         swarm.expect("server02", f"{uploads} -size +0 | head -n 1", "data", 60)
         assert pushing.poll() is None, "the push was too quick to be disturbed"
         began = time.monotonic()
-        swarm.run("server01", "docker service update --force --detach registry_registry")
+        guide.run(swarm, "server01", UPDATE, seconds=240)
         output, _ = pushing.communicate(timeout=300)
         retries = output.count("Retrying in 1 second")
         ending = "\n".join(output.splitlines()[-3:])
@@ -174,7 +213,7 @@ def test_kill(swarm: Swarm) -> None:
     before = container(swarm)
     swarm.run("server02", f"kill -9 $(docker inspect --format '{{{{.State.Pid}}}}' {before})")
     another_container(swarm, before)
-    held(swarm, (HELLO, "127.0.0.1:5000/busy:1"))
+    held(swarm, KEPT)
 
 
 def test_daemon_is_killed(swarm: Swarm) -> None:
@@ -194,14 +233,50 @@ def test_daemon_is_killed(swarm: Swarm) -> None:
     swarm.run("server02", "xargs -d '\\n' setsid < /root/dockerd.line >> /var/log/dockerd.log 2>&1 &")
     swarm.expect("server02", "docker info --format '{{.Swarm.LocalNodeState}}'", "^active$", 120)
     another_container(swarm, before)
-    held(swarm, (HELLO, "127.0.0.1:5000/busy:1"))
+    held(swarm, KEPT)
 
 
-def test_node_restarts() -> None:
-    """Restart of the node that holds the volume"""
-    reason = "not run: the rig cannot restart one node and keep its disk"
-    print(reason)
-    pytest.skip(reason)
+def test_node_restarts(swarm: Swarm) -> None:
+    """The node with the volume is switched off, and on again"""
+    before = container(swarm)
+    swarm.switch_off_and_on("server02")
+    swarm.expect("server01", "docker node ls --format '{{.Hostname}} {{.Status}}'", "server02 (Down|Unknown)", 120)
+    swarm.expect("server02", "docker info --format '{{.Swarm.LocalNodeState}}'", "^active$", 120)
+    another_container(swarm, before)
+    held(swarm, KEPT)
+
+
+def test_node_is_lost(swarm: Swarm, guide: Guide) -> None:
+    """Backup while it runs, exactly, and restored on another node"""
+    data = "cd \"$(docker volume inspect --format '{{.Mountpoint}}' registry_registry_data)\""
+    copy = "rsync --archive --relative --numeric-ids"
+    names = f"{copy} --checksum --exclude=_uploads docker/registry/v2/repositories /backup/"
+    content = f"{copy} docker/registry/v2/blobs swarm-registry/volume-id /backup/"
+    swarm.run("server02", "mkdir /backup")
+    guide.run(swarm, "server02", data, names, content, seconds=120)
+    guide.run(swarm, "server01", "docker service scale registry_registry=0", seconds=120)
+    swarm.expect("server02", "docker ps --quiet --filter name=registry_registry | wc -l", "^0$", 120)
+    guide.run(swarm, "server02", data, names, content, seconds=120)
+    guide.run(swarm, "server01", "docker service scale registry_registry=1", seconds=120)
+    swarm.run("server02", "tar -C / -c backup | ssh server01 tar -C / -x", seconds=120)
+    restore = (
+        "docker volume create registry_registry_data",
+        "data=$(docker volume inspect --format '{{.Mountpoint}}' registry_registry_data)",
+        'rsync --archive --numeric-ids /backup/ "$data/"',
+        'chown --reference="$data/docker" "$data"',
+    )
+    guide.run(swarm, "server01", *restore, seconds=120)
+    there = DEPLOY_PREPARED.replace("server02", "server01")
+    swarm.run("server01", f"cd {CLONE} && {there}", seconds=120)
+    here = "docker ps --quiet --filter name=registry_registry --filter health=healthy"
+    swarm.expect("server01", here, "^[0-9a-f]{12}$", 180)
+    answers(swarm)
+    held(swarm, KEPT)
+
+
+def test_guide_is_run(guide: Guide) -> None:
+    """Every command that the guide does not mark as not run was run"""
+    assert not guide.left()
 
 
 def test_there_and_back(swarm: Swarm) -> None:
