@@ -658,7 +658,7 @@ auth: {none: {}, htpasswd: {realm: r, path: /p}}
 auth.htpasswd: expected one kind of authentication, got none and htpasswd
 
 auth: {silly: {realm: r, service: s}}
-auth.silly: this version cannot ask for passwords in this way yet; refusing to serve without the protection that you ask for
+auth.silly: this version cannot do this yet; refusing to serve without the protection that you ask for
 
 auth: {token: {realm: r}}
 auth.token: this version cannot check tokens yet; refusing to serve without the protection that you ask for

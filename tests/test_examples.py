@@ -198,7 +198,8 @@ def test_the_commented_lines_of_compose_ask_for_passwords():
     assert "./auth:/auth:ro" in service["volumes"]
 
 
-USER_COMMAND = re.compile(r"swarm-registry (user .+?)(?: <.*)?$", re.MULTILINE)
+IN_A_CONTAINER = re.compile(r"swarm-registry (user .+?)(?: <.*)?$", re.MULTILINE)
+AS_A_PROGRAM = re.compile(r"^registry (user (?:add|passwd|remove|list) [^#<\n]+?) *(?:[#<].*)?$", re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -206,8 +207,7 @@ USER_COMMAND = re.compile(r"swarm-registry (user .+?)(?: <.*)?$", re.MULTILINE)
 )
 def test_every_user_command_that_is_shown_works(path, tmp_path):
     """With a pipe in place of the terminal, and a directory in place of the mounted one."""
-    shown = USER_COMMAND.findall(path.read_text())
-    shown += re.findall(r"^registry (user (?:add|passwd|remove|list) [^#<\n]+?) *(?:[#<].*)?$", path.read_text(), re.M)
+    shown = IN_A_CONTAINER.findall(path.read_text()) + AS_A_PROGRAM.findall(path.read_text())
     assert shown or path.name in {"stack.yml", "stack.host-mode.yml"}
     for command in shown:
         words = [word.replace("/work/", f"{tmp_path}/").replace("./", f"{tmp_path}/") for word in command.split()]

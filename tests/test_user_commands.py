@@ -1,4 +1,4 @@
-"""`registry user`: the file afterwards, and what is said. A password comes from a pipe or a terminal, and nowhere else."""
+"""`registry user`: the file afterwards, and what is said. Passwords come from a pipe or a terminal alone."""
 
 import json
 import os
@@ -282,4 +282,4 @@ def test_serve_without_the_file_names_the_command_that_makes_it():
         last = ended.stderr.splitlines()[-1]
         assert last.startswith("registry: auth.htpasswd.path: ")
         assert f"registry user add NAME --file {path}" in last
-        assert os.listdir(directory) == []  # registry:2 would make one, with a password in its log
+        assert list(Path(directory).iterdir()) == []  # registry:2 would make one, with a password in its log

@@ -90,7 +90,7 @@ def _auth(tree: Tree) -> Iterator[Problem]:
     if len(chosen) > 1:
         yield ("auth", [*chosen][-1]), f"expected one kind of authentication, got {' and '.join(chosen)}"
     for kind in chosen.keys() - {"none", "htpasswd"}:
-        task = "check tokens" if kind == "token" else "ask for passwords in this way"
+        task = "check tokens" if kind == "token" else "do this"
         yield ("auth", kind), f"this version cannot {task} yet; {REFUSAL}"
     if "htpasswd" in chosen:
         tree["auth"] = {"htpasswd": chosen["htpasswd"]}

@@ -1,9 +1,13 @@
 """Passwords: every endpoint asks for them, at once; whoever has one may do everything, as in registry:2."""
 
 import base64
+import os
 import re
+import tempfile
 import threading
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import passwords
@@ -210,6 +214,21 @@ def test_registry_2_takes_what_we_write_and_answers_alike(tmp_path):
     assert ours.json()["errors"][0]["code"] == theirs.json()["errors"][0]["code"]
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_a_secret_of_root_s_is_read_before_root_is_given_up():
+    """Mode 0400, as the stack has it. It never changes; the log says that a change would not be seen."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        server = Guarded(Path(directory) / "data", environment={"SWARM_REGISTRY_USER": "65532"})
+        server.users.chmod(0o400)
+        with server:
+            time.sleep(1.1)  # it is looked at again
+            assert status(server, "alice", "secret") == 200
+            assert "uid 65532" in server.log()
+            assert f"{server.users} was read as root, and cannot be read again" in server.log()
+            assert "ERROR" not in server.log()
+
+
 # Guessing
 
 
@@ -270,6 +289,23 @@ def test_pulls_go_on_while_passwords_are_sprayed(tmp_path):
                     thread.join()
         assert set(sprayed) == {401}
         assert took < 30  # about two; a queue behind the sprayers would be minutes
+
+
+def test_a_flood_of_logins_waits_in_a_line_of_bounded_length(tmp_path):
+    """Who stands behind its end is told to come back, and is let in then."""
+    with Guarded(tmp_path / "data") as server, ExitStack() as stack:
+        passwords.write(server.users, 11, bob="builder")
+        wait_until(lambda: "users: 1" in server.log() or status(server, "alice", "secret") == 401, LOOK, "it is read")
+        connections = [stack.enter_context(Connection(server)) for _ in range(50)]
+        for number, connection in enumerate(connections):
+            connection.request("GET", "/v2/", Authorization=basic(f"user-{number}", "x"))
+        answers = [connection.answer() for connection in connections]
+        refused = [answer for answer in answers if answer.status_code == 503]
+        assert refused
+        for answer in refused:
+            assert int(error(answer, 503, "UNAVAILABLE") and answer.headers["Retry-After"]) > 0
+        assert {answer.status_code for answer in answers} == {401, 503}
+        assert status(server, "bob", "builder") == 200
 
 
 def test_a_failed_login_is_a_line_of_the_log(tmp_path):

@@ -1,4 +1,4 @@
-"""Passwords as people use them: log in, push, pull, log out; a wrong one says so. docker, podman, skopeo, and the wire."""
+"""Passwords as people use them: log in, push, pull, log out; a wrong one says so. With docker, podman and skopeo."""
 
 import json
 from collections.abc import Iterator
