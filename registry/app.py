@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, cast
 from registry.api.context import Context, Locations
 from registry.api.middleware import Counting, Errors, Headers, Traffic
 from registry.api.routes import router
+from registry.auth.passwordfile import PasswordFile
+from registry.auth.passwords import Passwords
 from registry.oci.manifest import Platform
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
@@ -44,8 +46,12 @@ class EmptyVolume(Exception):
     """The storage holds no registry yet, and the settings require one."""
 
 
-def build(settings: Settings) -> Application:
+def build(settings: Settings, users: PasswordFile | None = None) -> Application:
     """Put the registry together.
+
+    Args:
+        settings: all that can be chosen.
+        users: the file of `auth.htpasswd`, where it had to be opened before root was given up.
 
     Raises:
         OSError: the storage's root cannot be made or written to.
@@ -60,8 +66,9 @@ def build(settings: Settings) -> Application:
         host=(settings.http.host or "").rstrip("/"),
         absolute=settings.http.relativeurls is False,
     )
-    routes = router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags))
-    routes.lifespan_context = _lifespan(threads)
+    passwords = _passwords(settings, users)
+    routes = router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags, passwords))
+    routes.lifespan_context = _lifespan(threads, passwords)
     return Application(Counting(Headers(Errors(routes), settings.http.headers), traffic), traffic)
 
 
@@ -76,6 +83,13 @@ def _storage(settings: Settings) -> tuple[Blobs, Records]:
         files.require_writable()
         files.volume_id()
     return FilesystemBlobs(files), FilesystemRecords(files)
+
+
+def _passwords(settings: Settings, users: PasswordFile | None) -> Passwords | None:
+    wanted = settings.auth.htpasswd
+    if wanted.path is None or wanted.realm is None:
+        return None
+    return Passwords(users or PasswordFile(wanted.path), wanted.realm)
 
 
 def _with_policies(store: Store, settings: Settings) -> Store:
@@ -97,10 +111,12 @@ def _rules(validation: Validation) -> Rules:
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
 
 
-def _lifespan(threads: Threads) -> Callable[[Router], AbstractAsyncContextManager[None]]:
+def _lifespan(threads: Threads, passwords: Passwords | None) -> Callable[[Router], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: Router) -> AsyncIterator[None]:
         threads.adopt(asyncio.get_running_loop())
         yield  # the event loop ends its threads, after their last call
+        if passwords is not None:
+            passwords.close()
 
     return lifespan

@@ -1,4 +1,4 @@
-"""The command line: `registry serve`, `registry config check`. The one place that prints."""
+"""The command line: `registry serve`, `registry config check`. With `commands/`, the one place that prints."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import json
 import logging
 import os
 import ssl
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from registry import __version__, app, config, logs, probe, server
+from registry.auth.passwordfile import PasswordFile
+from registry.commands.console import ConfigFile, fail, read
+from registry.commands.users import user_commands
 from registry.privileges import give_up_root
 from registry.storage.root import Filesystem
 
 if TYPE_CHECKING:
     import socket
+    from pathlib import Path
 
     from registry.config import Settings
 
@@ -35,17 +38,7 @@ config_commands = typer.Typer(help="Look at the configuration.", no_args_is_help
 cli.add_typer(config_commands, name="config")
 volume_commands = typer.Typer(help="Prepare the storage.", no_args_is_help=True)
 cli.add_typer(volume_commands, name="volume")
-
-ConfigFile = Annotated[
-    Path | None,
-    typer.Argument(
-        metavar="[CONFIG]",
-        help="registry:2's YAML file. Default: $REGISTRY_CONFIGURATION_PATH, then the path of registry:2's image, "
-        "then that of registry:3's; without any, built-in defaults. REGISTRY_* variables win over the file.",
-        show_default=False,
-    ),
-]
-
+cli.add_typer(user_commands, name="user")
 
 User = Annotated[
     int | None,
@@ -87,19 +80,22 @@ def serve(
     """Serve images over HTTP until SIGTERM, then let running transfers end."""
     settings = _load(path)
     tls = _tls(settings)
-    listener = _listen(settings)  # as root still, for a port below 1024 and a key that is root's
+    users = _users(settings)
+    listener = _listen(settings)  # as root still, for a port below 1024, and a key and passwords that are root's
     try:
         if user is not None and not settings.storage.inmemory:
             log.info(give_up_root(settings.storage.filesystem.rootdirectory, user) or "started without root")
-        application = app.build(settings)
+        application = app.build(settings, users)
     except app.EmptyVolume:
         root = settings.storage.filesystem.rootdirectory
-        _fail(
+        fail(
             f"storage.filesystem.requirevolume: no registry was served from {root} before. If this is the right node "
             "and volume, prepare it once with: registry volume init"
         )
     except OSError as error:
         _fail_to_write(error)
+    if users is not None and not os.access(users.path, os.R_OK):
+        log.info("%s was read as root, and cannot be read again: restart the registry when it has changed", users.path)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
     server.serve(application.asgi, listener, application.traffic, settings.http.draintimeout.total_seconds(), tls)
@@ -112,7 +108,7 @@ def ping(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.", min=0.1)] = 5,
 ) -> None:
     """Ask the registry on this machine whether it serves, for health checks. Exit status 1: it does not."""
-    http = _read(path).settings.http
+    http = read(path).settings.http
     try:
         probe.ask(
             http.addr, http.net, f"{http.prefix or '/'}v2/", tls=http.tls.certificate is not None, timeout=timeout
@@ -153,7 +149,7 @@ def check(
         if as_json:
             typer.echo(json.dumps({"valid": False, "errors": str(error).splitlines()}, indent=2))
             raise typer.Exit(2) from None
-        _fail(str(error))
+        fail(str(error))
     if as_json:
         found = {"valid": True, "source": str(source) if source else None, "notices": loaded.notices}
         typer.echo(json.dumps({**found, "settings": config.to_dict(loaded.settings)}, indent=2))
@@ -164,16 +160,9 @@ def check(
         typer.echo(f"note: {notice}", err=True)
 
 
-def _read(path: Path | None) -> config.Loaded:
-    try:
-        return config.load(config.find(path, os.environ), os.environ)
-    except config.ConfigurationError as error:
-        _fail(str(error))
-
-
 def _load(path: Path | None) -> Settings:
     """Read the settings, and begin the log with what is to be said of them."""
-    loaded = _read(path)
+    loaded = read(path)
     wanted = loaded.settings.log
     logs.set_up(wanted.level, wanted.formatter, wanted.fields, access=not wanted.accesslog.disabled)
     log.info("configuration: %s", loaded.source or "built-in defaults")
@@ -186,7 +175,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return server.listen(settings.http.addr, settings.http.net)
     except OSError as error:
-        _fail(f"http.addr: cannot listen on {settings.http.addr}: {_reason(error)}")
+        fail(f"http.addr: cannot listen on {settings.http.addr}: {_reason(error)}")
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -198,7 +187,19 @@ def _tls(settings: Settings) -> ssl.SSLContext | None:
         return wanted.context()
     except (OSError, ssl.SSLError) as error:
         files = ", ".join(map(str, (tls.certificate, tls.key, *tls.clientcas)))
-        _fail(f"http.tls: cannot use {files}: {error.strerror or error}")
+        fail(f"http.tls: cannot use {files}: {error.strerror or error}")
+
+
+def _users(settings: Settings) -> PasswordFile | None:
+    path = settings.auth.htpasswd.path
+    if path is None:
+        return None
+    try:
+        return PasswordFile(path)
+    except FileNotFoundError:
+        fail(f"auth.htpasswd.path: there is no {path}; make it with: registry user add NAME --file {path}")
+    except OSError as error:
+        fail(f"auth.htpasswd.path: cannot read {path}: {error.strerror}")
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:
@@ -215,10 +216,4 @@ def _reason(error: OSError) -> str:
 
 
 def _fail_to_write(error: OSError) -> NoReturn:
-    _fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
-
-
-def _fail(message: str) -> NoReturn:
-    for line in message.splitlines():
-        typer.echo(f"registry: {line}", err=True)
-    raise typer.Exit(2)
+    fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")

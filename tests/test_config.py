@@ -190,6 +190,35 @@ class TestExistingConfigurations:
         assert written("version: 0.1\nloglevel: DEBUG").settings.log.level == "debug"
         assert written("version: 0.1\nloglevel: debug\nlog: {level: error}").settings.log.level == "error"
 
+    def test_passwords_as_registry_2_takes_them(self, written):
+        wanted = config.settings.Auth.model_validate(
+            {"htpasswd": {"realm": "Registry Realm", "path": "/auth/htpasswd"}}
+        )
+        text = "version: 0.1\nauth:\n  htpasswd:\n    realm: Registry Realm\n    path: /auth/htpasswd\n"
+        variables = {
+            "REGISTRY_AUTH": "htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM": "Registry Realm",
+            "REGISTRY_AUTH_HTPASSWD_PATH": "/auth/htpasswd",
+        }
+        assert written(text).settings.auth == wanted
+        assert from_variables(variables).auth == wanted
+        del variables["REGISTRY_AUTH"]
+        assert from_variables(variables).auth == wanted
+        assert (
+            from_variables({name.replace("HTPASSWD", "htpasswd"): text for name, text in variables.items()}).auth
+            == wanted
+        )
+        assert written(text, {"REGISTRY_AUTH": "none"}).settings.auth == Settings().auth
+        assert to_dict(written(text).settings)["auth"] == {
+            "htpasswd": {"realm": "Registry Realm", "path": "/auth/htpasswd"}
+        }
+
+    @pytest.mark.parametrize("auth", ["{none: {}}", "none", "{none: }", "''", "", "{}"])
+    def test_no_passwords(self, written, auth):
+        loaded = written(f"version: 0.1\nauth: {auth}\n")
+        assert (loaded.settings, loaded.notices) == (Settings(), ())
+        assert to_dict(loaded.settings)["auth"] == {"none": {}}
+
     def test_empty_sections_and_values_are_as_if_absent(self, written):
         text = "version: 0.1\nlog:\nhttp:\n  tls:\n  host: ''\n  secret:\nstorage:\n  filesystem:\nauth:\n"
         assert written(text).settings == Settings()
@@ -610,8 +639,26 @@ storage: expected a section with keys of its own
 http: {tls: {letsencrypt: {cachefile: /c}}}
 http.tls.letsencrypt: not supported; name the files of a certificate in http.tls.certificate and http.tls.key
 
-auth: {htpasswd: {realm: r, path: /p}}
-auth.htpasswd: this version cannot ask for passwords yet; refusing to serve without the protection that you ask for
+auth: {htpasswd: {}}
+auth.htpasswd: expected realm and path together; refusing to serve without the protection that you ask for
+
+auth: {htpasswd: {realm: '', path: /p}}
+auth.htpasswd: expected realm and path together; refusing to serve without the protection that you ask for
+
+auth: {htpasswd: {realm: r, path: /p, file: /q}}
+auth.htpasswd.file: unknown key
+
+auth: {htpasswd: /p}
+auth.htpasswd: expected a section with keys of its own, got '/p'
+
+auth: {htpasswd: {realm: "a\\nb", path: /p}}
+auth.htpasswd.realm: expected the value of an HTTP header, on one line, got 'a\\nb'
+
+auth: {none: {}, htpasswd: {realm: r, path: /p}}
+auth.htpasswd: expected one kind of authentication, got none and htpasswd
+
+auth: {silly: {realm: r, service: s}}
+auth.silly: this version cannot do this yet; refusing to serve without the protection that you ask for
 
 auth: {token: {realm: r}}
 auth.token: this version cannot check tokens yet; refusing to serve without the protection that you ask for
@@ -680,6 +727,8 @@ class TestMistakes:
         [
             ("REGISTRY_AUTH", "htpasswd", "auth.htpasswd (REGISTRY_AUTH): "),
             ("REGISTRY_AUTH_HTPASSWD_PATH", "/p", "auth.htpasswd (REGISTRY_AUTH_HTPASSWD_PATH): "),
+            ("REGISTRY_AUTH_SILLY_REALM", "x", "auth.silly (REGISTRY_AUTH_SILLY_REALM): "),
+            ("REGISTRY_AUTH_LDAP_HOST", "x", "auth.ldap (REGISTRY_AUTH_LDAP_HOST): "),
             ("REGISTRY_AUTH_TOKEN_REALM", "x", "auth.token (REGISTRY_AUTH_TOKEN_REALM): "),
             ("REGISTRY_PROXY_REMOTEURL", "https://x", "proxy.remoteurl (REGISTRY_PROXY_REMOTEURL): "),
         ],

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,10 +149,74 @@ def test_one_task_writes_to_the_volume_and_the_old_one_stops_first(path):
     assert "node.hostname == server02" in deploy["placement"]["constraints"]
 
 
-def test_nothing_configures_passwords_that_this_version_does_not_check():
-    for path in FILES:
-        assert "REGISTRY_AUTH" not in path.read_text()
-    assert "NOT supported" in (EXAMPLES / "stack.tls.yml").read_text()
+AUTH = {
+    "REGISTRY_AUTH": "htpasswd",
+    "REGISTRY_AUTH_HTPASSWD_REALM": "Registry",
+    "REGISTRY_AUTH_HTPASSWD_PATH": "/run/secrets/htpasswd",
+}
+
+
+def uncommented(path, *sections):
+    """The file with the comment signs of what is commented out, and is YAML of these sections, taken away."""
+    text = path.read_text()
+    for section in sections:
+        text = re.sub(section, lambda found: re.sub(r"(?m)^( *)# ", r"\1", found[0]), text)
+    return yaml.safe_load(text)
+
+
+def test_the_stack_with_passwords_asks_for_them_over_tls():
+    loaded = load(EXAMPLES / "stack.tls-auth.yml")
+    (service,) = loaded["services"].values()
+    assert AUTH.items() <= service["environment"].items()
+    targets = {f"/run/secrets/{secret['target']}" for secret in service["secrets"]}
+    settings = config.load(None, service["environment"]).settings
+    assert {str(settings.auth.htpasswd.path), str(settings.http.tls.certificate), str(settings.http.tls.key)} == targets
+    assert {secret["name"] for secret in loaded["secrets"].values()} == {
+        "registry.crt",
+        "registry.key",
+        "registry.htpasswd",
+    }
+
+
+def test_the_commented_lines_of_the_stack_ask_for_passwords():
+    loaded = uncommented(
+        ROOT / "stack.yml",
+        r"(?m)^ +# REGISTRY_AUTH\w*: .*$",
+        r"(?m)^    # secrets:\n(    # .*\n){2}",
+        r"(?m)^# secrets:\n(# .*\n){3}",
+    )
+    (service,) = loaded["services"].values()
+    assert AUTH.items() <= service["environment"].items()
+    assert service["secrets"] == [{"source": "registry_htpasswd", "target": "htpasswd"}]
+    assert loaded["secrets"] == {"registry_htpasswd": {"external": True, "name": "registry.htpasswd"}}
+
+
+def test_the_commented_lines_of_compose_ask_for_passwords():
+    loaded = uncommented(EXAMPLES / "compose.yml", r"(?m)^ +# REGISTRY_AUTH\w*: .*$", r"(?m)^ +# - \./auth.*$")
+    (service,) = loaded["services"].values()
+    assert service["environment"]["REGISTRY_AUTH_HTPASSWD_PATH"] == "/auth/htpasswd"
+    assert "./auth:/auth:ro" in service["volumes"]
+
+
+IN_A_CONTAINER = re.compile(r"swarm-registry (user .+?)(?: <.*)?$", re.MULTILINE)
+AS_A_PROGRAM = re.compile(r"^registry (user (?:add|passwd|remove|list) [^#<\n]+?) *(?:[#<].*)?$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "path", [ROOT / "stack.yml", *EXAMPLES.glob("*.yml"), *GUIDES.values(), ROOT / "docs/configuration.md"], ids=named
+)
+def test_every_user_command_that_is_shown_works(path, tmp_path):
+    """With a pipe in place of the terminal, and a directory in place of the mounted one."""
+    shown = IN_A_CONTAINER.findall(path.read_text()) + AS_A_PROGRAM.findall(path.read_text())
+    assert shown or path.name in {"stack.yml", "stack.host-mode.yml"}
+    for command in shown:
+        words = [word.replace("/work/", f"{tmp_path}/").replace("./", f"{tmp_path}/") for word in command.split()]
+        if words[1] in {"add", "passwd"} and "--password-stdin" not in words:
+            words.append("--password-stdin")
+        done = subprocess.run(
+            [sys.executable, "-m", "registry", *words], input=b"secret\n", capture_output=True, check=False, timeout=30
+        )
+        assert done.returncode == 0, (command, done.stderr)
 
 
 def test_compose_opens_the_port_on_loopback_alone():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from passwords import Guarded
 from serving import STOP_SECONDS, Server, executable, free_port, wait_until
 
 from registry import probe
@@ -258,6 +259,13 @@ def test_ping_says_nothing_where_all_is_well(tmp_path):
     with Elsewhere(tmp_path / "data", environment={"REGISTRY_HTTP_PREFIX": "/below/"}) as server:
         ended = ping(REGISTRY_HTTP_ADDR=server.address, REGISTRY_HTTP_PREFIX="/below/")
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_ping_of_one_that_asks_for_passwords_needs_none(tmp_path):
+    with Guarded(tmp_path / "data") as server:
+        ended = ping(REGISTRY_HTTP_ADDR=server.address, **server.environment)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        assert "login failed" not in server.log()
 
 
 def test_ping_of_nobody_is_status_1():

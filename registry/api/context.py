@@ -10,6 +10,7 @@ from registry.api.middleware import Traffic
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.auth.base import Authenticator
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName, SessionId
     from registry.store.base import Store
@@ -72,6 +73,7 @@ class Context:
         locations: how URLs are written.
         catalog_most: repositories in one answer of the catalog, at most.
         tags_most: tags in one answer of a tag list, at most; None = no limit.
+        authenticator: who asks for credentials; None = nobody does, and everyone may do everything.
     """
 
     store: Store
@@ -79,3 +81,4 @@ class Context:
     locations: Locations = field(default_factory=Locations)
     catalog_most: int = 1000
     tags_most: int | None = None
+    authenticator: Authenticator | None = None

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from registry.api.context import Context
+    from registry.auth.base import Authenticator
 
     Handler = Callable[[Context, Request], Awaitable[ASGIApp]]
 
@@ -151,6 +152,8 @@ class Resource:
         endpoint = self._endpoints.get(method)
         if endpoint is None:
             raise MethodNotAllowed(headers={"Allow": self._allowed()})
+        if self._api.authenticator is not None and endpoint.access is not Access.NONE:
+            await _identify(self._api.authenticator, scope)  # before anything is done, or read of the body
         if endpoint.begins_upload:
             self._api.traffic.admit(scope["path_params"]["repository"])
         if endpoint.access is Access.PUSH:
@@ -165,6 +168,12 @@ class Resource:
     def _allowed(self, refused: Access | None = None) -> str:
         methods = [method for method, endpoint in self._endpoints.items() if endpoint.access is not refused]
         return ", ".join(sorted([*methods, "OPTIONS"]))
+
+
+async def _identify(authenticator: Authenticator, scope: Scope) -> None:
+    given = [value for name, value in scope["headers"] if name == b"authorization"]
+    client = scope.get("client")
+    await authenticator.check(given, client[0] if client else "")
 
 
 def router(api: Context) -> Router:

@@ -98,7 +98,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 def to_dict(settings: Settings) -> dict[str, Any]:
     """The settings as values that JSON knows; durations and sizes as texts, secrets as `****`.
 
-    Of the storage drivers only the chosen one is in it, so that it could be loaded again.
+    Of the storage drivers, and of the kinds of authentication, only the chosen one is in it, so that it could be loaded
+    again.
     """
     tree = settings.model_dump(mode="json")
     storage = tree["storage"]
@@ -107,6 +108,8 @@ def to_dict(settings: Settings) -> dict[str, Any]:
         del storage["filesystem"]
     else:
         del storage["inmemory"]
+    if settings.auth.htpasswd.path is None:
+        tree["auth"] = {"none": {}}
     return tree
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from registry.config.settings import Leaf, schema
+from registry.config.settings import REFUSAL, Leaf, schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,6 +40,7 @@ INERT = (
 """Sections and keys that are accepted and mean nothing here."""
 
 UNSUPPORTED_DRIVERS = ("azure", "gcs", "oss", "rados", "s3", "swift")
+UNSUPPORTED_AUTH = ("auth.none", "auth.token", "auth.silly")
 DRIVERS = ("filesystem", "inmemory", *UNSUPPORTED_DRIVERS)
 
 # What the files that come with registry:2 and registry:3 say: nobody chose it, and nothing is lost.
@@ -55,7 +56,7 @@ _TRUE = {"true", "yes", "on", "y", "1"}
 def known() -> Schema:
     """Every name that a configuration may hold: the settings, and what is accepted or refused beside them."""
     names = schema()
-    for dotted in ("loglevel", "auth", "http.tls.letsencrypt", *INERT):
+    for dotted in ("loglevel", "http.tls.letsencrypt", *UNSUPPORTED_AUTH, *INERT):
         _put(names, dotted, Leaf.FREE)
     for driver in UNSUPPORTED_DRIVERS:
         _put(names, f"storage.{driver}", Leaf.FREE)
@@ -80,15 +81,21 @@ def adapt(tree: Tree, origins: dict[Key, str]) -> tuple[list[str], list[Problem]
 
 def _auth(tree: Tree) -> Iterator[Problem]:
     auth = tree.pop("auth", None)
-    kinds = auth if isinstance(auth, dict) else {}
-    if auth and not kinds:
+    if not auth:
+        return
+    if not isinstance(auth, dict):
         yield ("auth",), "expected a section such as htpasswd"
-    for kind in kinds:
-        if kind.lower() == "none":
-            continue
-        task = "check tokens" if kind == "token" else "ask for passwords"
-        refusal = "refusing to serve without the protection that you ask for"
-        yield ("auth", kind), f"this version cannot {task} yet; {refusal}"
+        return
+    chosen = {kind.lower(): given for kind, given in auth.items()}
+    if len(chosen) > 1:
+        yield ("auth", [*chosen][-1]), f"expected one kind of authentication, got {' and '.join(chosen)}"
+    for kind in chosen.keys() - {"none", "htpasswd"}:
+        task = "check tokens" if kind == "token" else "do this"
+        yield ("auth", kind), f"this version cannot {task} yet; {REFUSAL}"
+    if "htpasswd" in chosen:
+        tree["auth"] = {"htpasswd": chosen["htpasswd"]}
+        if chosen["htpasswd"] == {}:
+            yield ("auth", "htpasswd"), f"expected realm and path together; {REFUSAL}"
 
 
 def _proxy(tree: Tree) -> Iterator[Problem]:

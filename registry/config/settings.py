@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+REFUSAL = "refusing to serve without the protection that you ask for"
+
 _Element = TypeVar("_Element")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -161,6 +163,23 @@ class Storage(Section):
     inmemory: bool = False
     delete: Delete = Delete()
     maintenance: Maintenance = Maintenance()
+
+
+class Htpasswd(Section):
+    """Passwords, if both are given."""
+
+    realm: HeaderValue | None = None
+    path: Path | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.realm is None) != (self.path is None):
+            raise ValueError(f"expected realm and path together; {REFUSAL}")
+        return self
+
+
+class Auth(Section):
+    htpasswd: Htpasswd = Htpasswd()
 
 
 class Tls(Section):
@@ -293,6 +312,7 @@ class Settings(Section):
     version: Literal["0.1"] = "0.1"
     log: Log = Log()
     storage: Storage = Storage()
+    auth: Auth = Auth()
     http: Http = Http()
     catalog: Catalog = Catalog()
     tags: Tags = Tags()

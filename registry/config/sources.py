@@ -197,10 +197,10 @@ def _named(parts: list[str]) -> Schema | Leaf | None:
     """What the parts of a variable's name lead to; None if nowhere."""
     if parts[0] == "VERSION":
         return None  # of the file alone; and people keep the version of an image in REGISTRY_VERSION
-    if parts[0] == "STORAGE":
-        # A map in registry:2: the case of names does not matter, and an unknown driver stops the start.
+    if parts[0] in {"STORAGE", "AUTH"}:
+        # Maps in registry:2: the case of names does not matter, and an unknown driver stops the start.
         parts = [part.upper() for part in parts]
-        if len(parts) > 1 and f"storage.{parts[1].lower()}" not in _dotted(_KNOWN):
+        if len(parts) > 1 and ".".join(parts[:2]).lower() not in _dotted(_KNOWN):
             return Leaf.FREE
     return _descend(parts, _KNOWN)
 

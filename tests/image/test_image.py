@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import json
+import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -233,4 +234,34 @@ def test_a_user_of_the_stack_s_own(start: Start, tmp_path):
     with start("--user", "1234:1234", "--volume", f"{data}:{VOLUME}") as container:
         assert container.uid() == 1234
         assert "started without root" in container.log()
+        container.stop()
+
+
+# Passwords
+
+
+def test_a_file_of_users_is_made_with_the_image_and_asked_for(start: Start, docker: Docker, image: str, tmp_path):
+    """As docs/swarm.md has it. What root makes in the container belongs to whoever the directory belongs to."""
+    work = tmp_path / "work"
+    work.mkdir()
+    os.chown(work, 1234, 4321)
+    (work / "ci.txt").write_text("secret\n")
+    mounted = ("--volume", f"{work}:/work")
+    command = "registry user add ci --file /work/htpasswd --password-stdin < /work/ci.txt"
+    docker("run", "--rm", "--network", "none", *mounted, image, "sh", "-c", command)
+    users = work / "htpasswd"
+    assert (users.stat().st_uid, users.stat().st_gid, users.stat().st_mode & 0o777) == (1234, 4321, 0o600)
+    assert docker("run", "--rm", *mounted, image, "user", "list", "--file", "/work/htpasswd") == "ci\n"
+
+    os.chown(users, 0, 0)
+    settings = {"": "htpasswd", "_HTPASSWD_REALM": "Registry", "_HTPASSWD_PATH": "/run/secrets/htpasswd"}
+    options = [f"--env=REGISTRY_AUTH{name}={value}" for name, value in settings.items()]
+    secret = ("--volume", f"{users}:/run/secrets/htpasswd:ro", "--health-interval", "1s")
+    with start(*options, *secret, path="/") as container:
+        assert container.uid() == USER
+        assert container.status("/v2/") == 401
+        wait_until(lambda: container.state()["Health"]["Status"] == "healthy", 60, "healthy", interval=0.2)
+        docker("login", "--username", "ci", "--password", "secret", container.address)
+        push(docker, tmp_path, container.address)
+        docker("logout", container.address)
         container.stop()

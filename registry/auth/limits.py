@@ -1,0 +1,123 @@
+"""What is remembered of logins: what bcrypt said, who failed of late, what was logged. All of it is bounded."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+from collections import OrderedDict
+from enum import Enum, auto
+
+log = logging.getLogger("registry.auth")
+
+_MOST = 10_000  # entries; a failure needs a bcrypt, so no attacker fills it within the time that entries live
+
+
+class Verdict(Enum):
+    """What is known of a name with a password."""
+
+    RIGHT = auto()
+    RIGHT_BEFORE = auto()  # to be checked again, but nobody is guessing
+    WRONG = auto()
+    UNKNOWN = auto()
+
+
+class Verdicts:
+    """What bcrypt said of late, by marks: keyed hashes of name, password and line, which only this process can make."""
+
+    FRESH = 300.0
+    KNOWN = 24 * 3600.0
+
+    def __init__(self) -> None:
+        self._right: OrderedDict[bytes, float] = OrderedDict()
+        self._wrong: OrderedDict[bytes, float] = OrderedDict()
+
+    def of(self, mark: bytes, now: float) -> Verdict:
+        if (since := self._right.get(mark)) is not None:
+            if now - since < self.FRESH:
+                return Verdict.RIGHT
+            if now - since < self.KNOWN:
+                return Verdict.RIGHT_BEFORE
+        if (since := self._wrong.get(mark)) is not None and now - since < self.FRESH:
+            return Verdict.WRONG
+        return Verdict.UNKNOWN
+
+    def note(self, mark: bytes, now: float, *, right: bool) -> None:
+        verdicts = self._right if right else self._wrong
+        verdicts[mark] = now
+        _keep_the_last(verdicts, mark)
+
+
+class Failures:
+    """Wrong passwords of late, by user and address. Attempts count from their begin, so that many at once count, too.
+
+    The same wrong password again is not a guess, and is not counted: see `Verdict.WRONG`.
+    """
+
+    MOST = 10
+    WINDOW = 60.0
+    SLOWEST = 2.0
+
+    def __init__(self) -> None:
+        self._attempts: OrderedDict[bytes, list[float]] = OrderedDict()
+
+    def begin(self, key: bytes, now: float) -> int:
+        """Count an attempt. Answers the seconds to wait where there were too many, else 0."""
+        recent = self._recent(key, now)
+        if len(recent) >= self.MOST:
+            return max(1, math.ceil(recent[0] + self.WINDOW - now))
+        self._attempts[key] = [*recent, now]
+        _keep_the_last(self._attempts, key)
+        return 0
+
+    def forgive(self, key: bytes, began: float) -> None:
+        """Take an attempt back: it was right. The others stay, as another may have made them behind that address."""
+        if began in (attempts := self._attempts.get(key, [])):
+            attempts.remove(began)
+
+    def delay(self, key: bytes, now: float) -> float:
+        """Seconds to let a wrong one wait: 0.1, 0.2, 0.4 and so on."""
+        return min(0.05 * 2.0 ** len(self._recent(key, now)), self.SLOWEST)
+
+    def _recent(self, key: bytes, now: float) -> list[float]:
+        return [began for began in self._attempts.get(key, ()) if now - began < self.WINDOW]
+
+
+class Notes:
+    """Lines of the log on logins that failed: so many a minute, then one that says how many were left out."""
+
+    MOST = 30
+    WINDOW = 60.0
+
+    def __init__(self) -> None:
+        self._began = -math.inf
+        self._count = 0
+
+    def note(self, user: bytes, address: str, reason: str, now: float) -> None:
+        if now - self._began >= self.WINDOW:
+            if self._count > self.MOST:
+                log.warning("login failed: and %d more within a minute", self._count - self.MOST)
+            self._began, self._count = now, 0
+        self._count += 1
+        if self._count <= self.MOST:
+            shown = user[:64].decode("utf-8", "replace")
+            log.warning("login failed: user=%r address=%s reason=%s", shown, address or "-", reason)
+
+
+def network(address: str) -> str:
+    """What counts as one address: of IPv6 the network, since one customer has all of it."""
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((int(found), 64), strict=False))
+
+
+def _keep_the_last(entries: OrderedDict[bytes, float] | OrderedDict[bytes, list[float]], key: bytes) -> None:
+    entries.move_to_end(key)
+    if len(entries) > _MOST:
+        entries.popitem(last=False)

@@ -1,0 +1,36 @@
+"""What the commands share: finding the configuration, and how mistakes are told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from registry import config
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[CONFIG]",
+        help="registry:2's YAML file. Default: $REGISTRY_CONFIGURATION_PATH, then the path of registry:2's image, "
+        "then that of registry:3's; without any, built-in defaults. REGISTRY_* variables win over the file.",
+        show_default=False,
+    ),
+]
+
+
+def read(path: Path | None) -> config.Loaded:
+    """The configuration in effect, or the end with what is wrong with it."""
+    try:
+        return config.load(config.find(path, os.environ), os.environ)
+    except config.ConfigurationError as error:
+        fail(str(error))
+
+
+def fail(message: str, status: int = 2) -> NoReturn:
+    """End with a message."""
+    for line in message.splitlines():
+        typer.echo(f"registry: {line}", err=True)
+    raise typer.Exit(status)
