@@ -1,10 +1,11 @@
-"""Registries side by side: the same work against each in turn, several rounds. `make bench`, `make bench BENCH=--help`."""
+"""Registries side by side: the same work against each in turn, several rounds. `make bench BENCH=--help`."""
 
 import argparse
 import contextlib
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import sys
@@ -15,18 +16,17 @@ from pathlib import Path
 from types import FrameType
 
 from chart import chart
+from options import parse
 from processes import Job, forget_peak, memory_mib
 from report import Line, Report
 from responder import Responder
 from results import Cell, Result
-from rows import Group, Row, chosen, size
-from servers import Contender, Refused, Server, Setting, certificate, contender, debian
-from source import LEAST, MIB, Amounts, Source
+from rows import Group, Row, size
+from servers import Contender, Refused, Server, Setting, certificate
+from source import Amounts, Source
 from transfer import Target
 from trees import Tree
 from work import Work, allow_many_files
-
-_OURS = Path(sys.executable).with_name("registry")
 
 
 def say(text: str) -> None:
@@ -67,13 +67,13 @@ class Bench:
             os.sync()  # what the one before has left to be written is not this one's burden
         cells = {line.row.name: line.cells[each.name] for line in lines}
         try:
-            if group.tree and each.url:
-                raise Refused("runs already, without the tree that this needs")
             setting = Setting(self._tls if group.tls else None, group.htpasswd)
-            root = self._tree(group, medium) if group.tree else beside / "data"
+            root = self._tree(each, group, medium) if group.tree else beside / "data"
             with Server(each, root, beside, setting, self._core) as server:
                 for line in lines:
-                    self._row(line.row, server, cells[line.row.name], f"round {round_ + 1}, {medium}, {each.name}", round_)
+                    self._row(
+                        line.row, server, cells[line.row.name], f"round {round_ + 1}, {medium}, {each.name}", round_
+                    )
         except (Refused, RuntimeError, TimeoutError, OSError) as error:
             for cell in cells.values():
                 if len(cell.runs) <= round_:
@@ -85,9 +85,7 @@ class Bench:
             shutil.rmtree(beside, ignore_errors=True)
 
     def _row(self, row: Row, server: Server, cell: Cell, where: str, round_: int) -> None:
-        work = Work(
-            server.target, self._source, self._amounts, round_ == 0, server.start_seconds, server.start_cpu
-        )
+        work = Work(server.target, self._source, self._amounts, round_ == 0, server.start_seconds, server.start_cpu)
         if server.pid:
             forget_peak(server.pid)
         result = self._do(row, work, cell, where)
@@ -111,8 +109,10 @@ class Bench:
         say(f"{where}, {row.name}: {cell.reason}")
         return None
 
-    def _tree(self, group: Group, medium: str) -> Path:
+    def _tree(self, each: Contender, group: Group, medium: str) -> Path:
         """Made once for all; it stays until the end, and each server finds it as it was made."""
+        if each.url:
+            raise Refused("runs already, without the tree that this needs")
         key = (medium, group.name)
         if key not in self._trees:
             tree = Tree(self._scratch[medium] / f"tree-{group.name}")
@@ -155,83 +155,22 @@ def _serve(responder: Responder, core: int | None) -> None:
     responder.serve()
 
 
-def head(options: argparse.Namespace, contenders: list[Contender]) -> list[str]:
+def head(options: argparse.Namespace) -> list[str]:
     """What a reader must know to judge the numbers, or to get them again."""
-    model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.machine(),
-    )
-    servers = ", ".join(f"{each.name} ({each.version})" for each in contenders)
-    media = "tmpfs" if not options.disk else "tmpfs and on a disk"
+    model = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    machine = f"{os.cpu_count()} cores, {model[1] if model else platform.machine()}, Linux {platform.release()}"
+    servers = [f"{each.name} ({each.version})" for each in options.contenders]
+    cores = f", pinned to core {options.cores[1]}, servers to core {options.cores[0]}" if options.pin else ""
     return [
-        f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {model}, Linux {platform.release()}, Python {platform.python_version()}",
-        f"Servers: {servers}; each on {media}, fresh for each group of rows, access log off, deletes on.",
-        f"{options.rounds} rounds, interleaved; ratios are {contenders[0].name} to the other, medians of each round's own.",
-        "fsync is included: ours syncs data, names and directories before it answers, registry:2 the data of blobs alone.",
-        f"Load at the start: {os.getloadavg()[0]:.2f}. The client shares the machine"
-        + (f", pinned to core {options.cores[1]}, servers to core {options.cores[0]}." if options.pin else "."),
+        f"{time.strftime('%Y-%m-%d')}, {machine}, Python {platform.python_version()}; load {os.getloadavg()[0]:.2f}.",
+        f"Servers: {', '.join(servers)}; fresh for each group of rows, access log off, deletes on.",
+        f"{options.rounds} rounds, interleaved. ratio: {servers[0]} to the other, median of each round's own.",
+        "A ratio above 1 is better where the unit is something/s, below 1 for s, ms, MiB, CPU.",
+        "fsync is included: ours syncs data, names and directories before it answers; registry:2 the data of blobs.",
+        "CPU per: server CPU seconds per GB moved, or per 1,000 requests. Peak MiB: the server's, of that row alone.",
+        "Client alone: the same client against a server, in Python too, that does nothing: what both reach together.",
+        f"The client shares the machine{cores}.",
     ]
-
-
-def parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="make bench BENCH=...", description=__doc__)
-    add = parser.add_argument
-    add("--rows", default="", metavar="PATTERNS", help="only these rows: push-*,catalog-*")
-    add("--list", action="store_true", help="show the rows and end")
-    add("--rounds", type=int, help="how often each row is run on each server (3)")
-    add("--size", type=int, help="bytes of the large blob (1 GiB)")
-    add("--scale", type=float, help="factor on all counts: repositories, tags, layers, connections ... (1)")
-    add("--seconds", type=float, help="how long requests are sent for each row of rates (3)")
-    add("--quick", action="store_true", help="one round, 128 MiB, a tenth of the counts, one second")
-    add("--ours", metavar="COMMAND", help="another program of ours; {port} and {root} if it does not hear REGISTRY_*")
-    add("--ours-too", metavar="NAME=COMMAND", action="append", default=[], help="one more of ours, compared as a peer")
-    add("--peer", metavar="NAME=URL|COMMAND", action="append", default=[], help="one more peer; see tests/bench")
-    add("--no-debian", action="store_true", help="leave out Debian's docker-registry")
-    add("--root", type=Path, default=Path("/dev/shm"), help="a directory in memory (/dev/shm)")
-    add("--disk", type=Path, help="a directory on a disk: all rows there too")
-    add("--pin", action="store_true", help="servers on one core, the client on another")
-    add("--limit", type=float, default=180.0, help="seconds after which a row has failed (180)")
-    add("--no-ceiling", action="store_true", help="do not measure what the client alone reaches")
-    add("--json", type=Path, help="write all that was measured to this file")
-    add("--chart", type=Path, help="draw the ratios into this SVG file")
-    options = parser.parse_args(arguments)
-    try:
-        return _completed(options)
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def _completed(options: argparse.Namespace) -> argparse.Namespace:
-    """Raises ValueError for what cannot be meant."""
-    quick = options.quick
-    options.rows = chosen(options.rows)
-    options.rounds = options.rounds or (1 if quick else 3)
-    scale = options.scale or (0.1 if quick else 1.0)
-    large = options.size or (128 if quick else 1024) * MIB
-    if large < LEAST:
-        raise ValueError(f"--size: at least {LEAST}")
-    options.amounts = Amounts(large, seconds=options.seconds or (1.0 if quick else 3.0)).scaled(scale)
-    options.cores = sorted(os.sched_getaffinity(0))[:2]
-    if options.pin and len(options.cores) < 2:
-        raise ValueError("--pin: there is one core only")
-    options.contenders = _contenders(options)
-    return options
-
-
-def _contenders(options: argparse.Namespace) -> list[Contender]:
-    found = [Contender("ours", command=options.ours or f"{_OURS} serve", is_ours=True)]
-    for text in options.ours_too:
-        name, _, command = text.partition("=")
-        if not command:
-            raise ValueError(f"{text!r}: expected NAME=COMMAND")
-        found.append(Contender(name, command=command, is_ours=True))
-    peer = None if options.no_debian else debian()
-    found += [peer] if peer else []
-    found += [contender(text) for text in options.peer]
-    names = [each.name for each in found]
-    if len(set(names)) < len(names):
-        raise ValueError(f"two servers have the same name: {', '.join(names)}")
-    return found
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -239,13 +178,13 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    options = parse(arguments)
+    options = parse(arguments, __doc__ or "")
     if options.list:
         print("\n".join(f"{row.name:22}{row.text(options.amounts)} [{row.unit}]" for row in options.rows))
         return 0
     signal.signal(signal.SIGTERM, _stop)
     allow_many_files()
-    text = head(options, options.contenders)
+    text = head(options)
     if options.pin:
         os.sched_setaffinity(0, {options.cores[1]})
     with contextlib.ExitStack() as stack:

@@ -313,5 +313,3 @@ def _pull_on(work: Work, moved: mmap.mmap) -> None:
         connection.moved = ctypes.c_uint64.from_buffer(moved, 8)
         while True:
             _fetch_blob(connection, work.source.whole, REPOSITORY)
-
-

@@ -2,13 +2,16 @@
 
 import itertools
 import select
-import socket
 import ssl
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from transfer import Target, UnexpectedAnswer
+
+if TYPE_CHECKING:
+    import socket
 
 _SECONDS = 60.0  # without any answer
 

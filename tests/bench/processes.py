@@ -19,9 +19,9 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 def tree(pid: int) -> list[int]:
     """The process and all below it that still run; empty where it does not."""
     children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and (fields := _stat(int(name))):
-            children.setdefault(int(fields[1]), []).append(int(name))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
     found, waiting = [], [pid]
     while waiting:
         each = waiting.pop()

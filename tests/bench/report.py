@@ -107,7 +107,7 @@ _RATIOS = {
 
 _COLUMNS = (
     "row", "server", "median", "min", "max", "p50 ms", "p99 ms", "first ms",
-    "CPU s", "CPU/GB,1000", "client CPU", "peak MiB", "ratio", "CPU x", "p99 x", "MiB x",
+    "CPU s", "CPU per", "client CPU", "peak MiB", "ratio", "CPU x", "p99 x", "MiB x",
 )  # fmt: skip
 
 
@@ -140,6 +140,9 @@ def _aligned(table: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = []
     for cells in table:
-        words = [cell.ljust(width) if at < 2 else cell.rjust(width) for at, (cell, width) in enumerate(zip(cells, widths, strict=True))]
+        words = [
+            cell.ljust(width) if at < 2 else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(cells, widths, strict=True))
+        ]
         lines.append("  ".join(words).rstrip())
     return [lines[0], "-" * len(lines[0]), *lines[1:]]

@@ -93,9 +93,7 @@ class Responder:
             size = framed(self._sizes["/".join(repository)])
         self._discard(connection, size - len(early), waste)
         location = "Location: /v2/{}/blobs/uploads/1\r\n".format("/".join(repository))
-        if method == "POST":
-            connection.sendall(_answer("202 Accepted", more=location))
-        elif method == "PATCH":
+        if method in {"POST", "PATCH"}:
             connection.sendall(_answer("202 Accepted", more=location))
         elif method == "PUT":
             connection.sendall(_answer("201 Created"))

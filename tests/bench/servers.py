@@ -34,6 +34,12 @@ http:
 {more}"""
 
 
+_OPENSSL = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+    "-subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1"
+)
+
+
 class Refused(Exception):
     """The server does not serve such a configuration."""
 
@@ -180,7 +186,7 @@ class Server:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     process_group=0,
-                    preexec_fn=lambda: die_with(parent),
+                    preexec_fn=lambda: die_with(parent),  # noqa: PLW1509 - this process has no threads
                 )
         finally:
             os.sched_setaffinity(0, cores)
@@ -253,8 +259,7 @@ def certificate(directory: Path) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1 and its key, by the openssl command: ECDSA, as certificate authorities make now."""
     pem, key = directory / "server.pem", directory / "server.key"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        + ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", str(pem), "-keyout", str(key)],
+        [*_OPENSSL.split(), "-out", str(pem), "-keyout", str(key)],
         check=True,
         capture_output=True,
     )

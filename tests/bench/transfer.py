@@ -167,8 +167,6 @@ class Connection:
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         status = int(first.split()[1])
         if status not in expect:
-            if status == 404:
-                raise NotImplementedError("no such endpoint")
             raise UnexpectedAnswer(f"{first} {self._early[:300].decode('latin-1')}".strip())
         return Answer(status, headers, size=int(headers.get("content-length", 0)))
 

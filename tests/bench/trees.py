@@ -58,9 +58,7 @@ class Tree:
         self._write(f"repositories/{repository}/_layers/{digest.replace(':', '/')}/link", digest.encode())
 
     def revision(self, repository: str, digest: str) -> None:
-        self._write(
-            f"repositories/{repository}/_manifests/revisions/{digest.replace(':', '/')}/link", digest.encode()
-        )
+        self._write(f"repositories/{repository}/_manifests/revisions/{digest.replace(':', '/')}/link", digest.encode())
 
     def tag(self, repository: str, tag: str, digest: str) -> None:
         tags = f"repositories/{repository}/_manifests/tags/{tag}"
