@@ -9,6 +9,10 @@ from rows import chosen
 from servers import Contender, contender, debian
 from source import LEAST, MIB, Amounts
 
+_PEER = (
+    "one more peer: the URL of one that runs, or a command with {port} and {root}, "
+    "or with {config}, the path of a file as registry:2 and registry:3 read it (needed for TLS and htpasswd)"
+)
 _OURS = Path(sys.executable).with_name("registry")
 
 
@@ -22,9 +26,19 @@ def parse(arguments: list[str], description: str) -> argparse.Namespace:
     add("--scale", type=float, help="factor on all counts: repositories, tags, layers, connections ... (1)")
     add("--seconds", type=float, help="how long requests are sent for each row of rates (3)")
     add("--quick", action="store_true", help="one round, 128 MiB, a tenth of the counts, one second")
-    add("--ours", metavar="COMMAND", help="another program of ours; {port} and {root} if it does not hear REGISTRY_*")
-    add("--ours-too", metavar="NAME=COMMAND", action="append", default=[], help="one more of ours, compared as a peer")
-    add("--peer", metavar="NAME=URL|COMMAND", action="append", default=[], help="one more peer; see tests/bench")
+    add(
+        "--ours",
+        metavar="COMMAND",
+        help="another program of ours than this checkout's; it is told by REGISTRY_* variables",
+    )
+    add(
+        "--ours-too",
+        metavar="NAME=COMMAND",
+        action="append",
+        default=[],
+        help="one more of ours, told by REGISTRY_* too, compared as a peer",
+    )
+    add("--peer", metavar="NAME=URL|COMMAND", action="append", default=[], help=_PEER)
     add("--no-debian", action="store_true", help="leave out Debian's docker-registry")
     add("--root", type=Path, default=Path("/dev/shm"), help="a directory in memory (/dev/shm)")
     add("--disk", type=Path, help="a directory on a disk: all rows there too")
