@@ -45,14 +45,17 @@ class Bench:
         say(f"making {size(self._amounts.size)} of random bytes")
         self._source = Source(self._home / "source", self._amounts)
         self._trees: dict[tuple[str, str], Tree] = {}
+        self._ceiling = {row.name: Cell() for row in options.rows}
         self.lines = [
-            Line(row, medium, {each.name: Cell() for each in contenders}) for medium in scratch for row in options.rows
+            Line(row, medium, {each.name: Cell() for each in contenders}, self._ceiling[row.name])
+            for medium in scratch
+            for row in options.rows
         ]
 
     def run(self) -> None:
-        if not self._options.no_ceiling:
-            self._ceilings()
         for round_ in range(self._options.rounds):
+            if not self._options.no_ceiling:
+                self._ceilings()
             for medium in self._scratch:
                 for group in dict.fromkeys(row.group for row in self._options.rows):
                     lines = [line for line in self.lines if line.medium == medium and line.row.group == group]
@@ -126,11 +129,11 @@ class Bench:
         return self._trees[key].root
 
     def _ceilings(self) -> None:
-        """The same rows against a server that does nothing, once."""
+        """The same rows against a server that does nothing, once in each round: the machine changes its mind."""
         amounts = self._amounts
         sizes = {"bench/bulk": amounts.size, "bench/app": 0}
         sizes |= {f"bench/image{number}": amounts.layer for number in range(amounts.images)}
-        done: dict[str, Cell] = {}
+        done: set[str] = set()
         for line in self.lines:
             if line.row.has_ceiling and line.row.name not in done:
                 of = dict(sizes)
@@ -141,12 +144,11 @@ class Bench:
                 responder.listener.close()
                 try:
                     target = Target("127.0.0.1", responder.port, tls=line.row.group.tls)
-                    cell = done[line.row.name] = Cell()
+                    cell = self._ceiling[line.row.name]
                     cell.runs.append(self._do(line.row, Work(target, self._source, amounts), cell, "client alone"))
+                    done.add(line.row.name)
                 finally:
                     job.kill()
-        for line in self.lines:
-            line.ceiling = done.get(line.row.name, Cell())
 
 
 def _serve(responder: Responder, core: int | None) -> None:

@@ -90,7 +90,9 @@ class Cell:
 
     @property
     def note(self) -> str:
-        return next((run.note for run in self.runs if run is not None), "")
+        """Of the round in the middle, whose value is the median's."""
+        ordered = sorted((run for run in self.runs if run is not None), key=lambda run: run.value)
+        return ordered[len(ordered) // 2].note if ordered else ""
 
     def document(self) -> dict[str, Any]:
         values = self.values()
