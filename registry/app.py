@@ -1,4 +1,4 @@
-"""The composition root: settings -> storage -> store -> policies -> routes."""
+"""The composition root: settings -> storage -> store -> policies -> routes; or a garbage collection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
 from registry.store.base import KeepEverything, ReadOnly, Store
-from registry.store.local import LocalStore
+from registry.store.gc import Collector, Options
+from registry.store.local import LEASE, LocalStore
 from registry.store.rules import Rules
 from registry.store.threads import Threads
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.config.settings import Validation
     from registry.storage.base import Blobs, Records
+    from registry.store.gc import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,15 @@ class Application:
 
 
 class EmptyVolume(Exception):
-    """The storage holds no registry yet, and the settings require one."""
+    """The storage holds no registry yet, and the settings or the task require one."""
 
 
-def build(settings: Settings) -> Application:
+def build(settings: Settings, *, lease: float = LEASE) -> Application:
     """Put the registry together.
+
+    Args:
+        settings: what the administrator wants.
+        lease: of `LocalStore`.
 
     Raises:
         OSError: the storage's root cannot be made or written to.
@@ -53,7 +59,7 @@ def build(settings: Settings) -> Application:
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
-    store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation)), settings)
+    store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease), settings)
     traffic = Traffic()
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
@@ -63,6 +69,21 @@ def build(settings: Settings) -> Application:
     routes = router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags))
     routes.lifespan_context = _lifespan(threads)
     return Application(Counting(Headers(Errors(routes), settings.http.headers), traffic), traffic)
+
+
+def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
+    """Put a garbage collection together, for a storage that a registry is or was served from.
+
+    Raises:
+        OSError: the storage cannot be written to.
+        EmptyVolume: there is no registry in it.
+    """
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    if not options.dry_run:
+        files.require_writable()
+    return Collector(FilesystemBlobs(files), FilesystemRecords(files), options, watch)
 
 
 def _storage(settings: Settings) -> tuple[Blobs, Records]:

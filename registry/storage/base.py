@@ -204,7 +204,8 @@ class Records(Protocol):
     def condemn(self, key: Key, cutoff: float) -> bool:
         """Remove a value that was last written before `cutoff`, unless it is written again meanwhile.
 
-        A value that is written again stays. While the decision is taken it may be missing for a moment.
+        A value that is written again stays. While the decision is taken it may be missing for a moment. With the last
+        value of a collection that collection goes, too.
 
         Returns:
             Whether it was removed.

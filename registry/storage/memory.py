@@ -200,6 +200,9 @@ class MemoryRecords:
             if self._values.get(key) is None or self._written[key] >= cutoff:
                 return False
             del self._values[key]
+            above = key.rpartition("/")[0]
+            if not self.list(Key(above)):
+                self._values.pop(f"{above}/", None)
             return True
 
     def restore(self) -> None:
