@@ -174,7 +174,7 @@ class Surveyor:
                 continue
             seen.add(digest)
             try:
-                found.manifests[digest] = read = self._manifest(found.name, digest)
+                found.manifests[digest] = read = self._manifest(found, digest)
             except Missing:
                 found.problems.append(f"{found.name}: the manifest {digest} is named, but its content is missing")
             except Unreadable as error:
@@ -187,9 +187,9 @@ class Surveyor:
                     if child not in found.revisions and self.is_manifest_among_layers(found.name, child)
                 )
 
-    def _manifest(self, name: RepositoryName, digest: Digest) -> References:
+    def _manifest(self, found: Survey, digest: Digest) -> References:
         """Raises Missing, Unreadable."""
-        target = self._content(name, digest)
+        target = found.revisions.get(digest) or self._content(found.name, digest)
         if target in self._read:
             return self._read[target]
         if self._blobs.size(target) > MOST_BYTES:
