@@ -1,4 +1,4 @@
-"""The composition root: settings -> storage -> store -> policies -> routes."""
+"""The composition root: settings -> storage -> store -> policies -> routes; or a garbage collection."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
 from registry.store.base import KeepEverything, ReadOnly, Store
-from registry.store.local import LocalStore
+from registry.store.gc import Collector, Options
+from registry.store.local import LEASE, LocalStore
 from registry.store.rules import Rules
 from registry.store.threads import Threads
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.config.settings import Validation
     from registry.storage.base import Blobs, Records
+    from registry.store.gc import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,16 @@ class Application:
 
 
 class EmptyVolume(Exception):
-    """The storage holds no registry yet, and the settings require one."""
+    """The storage holds no registry yet, and the settings or the task require one."""
 
 
-def build(settings: Settings, users: PasswordFile | None = None) -> Application:
+def build(settings: Settings, users: PasswordFile | None = None, *, lease: float = LEASE) -> Application:
     """Put the registry together.
 
     Args:
-        settings: all that can be chosen.
+        settings: what the administrator wants.
         users: the file of `auth.htpasswd`, where it had to be opened before root was given up.
+        lease: of `LocalStore`.
 
     Raises:
         OSError: the storage's root cannot be made or written to.
@@ -59,7 +62,7 @@ def build(settings: Settings, users: PasswordFile | None = None) -> Application:
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
-    store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation)), settings)
+    store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease), settings)
     traffic = Traffic()
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
@@ -70,6 +73,21 @@ def build(settings: Settings, users: PasswordFile | None = None) -> Application:
     routes = router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags, passwords))
     routes.lifespan_context = _lifespan(threads, passwords)
     return Application(Counting(Headers(Errors(routes), settings.http.headers), traffic), traffic)
+
+
+def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
+    """Put a garbage collection together, for a storage that a registry is or was served from.
+
+    Raises:
+        OSError: the storage cannot be written to.
+        EmptyVolume: there is no registry in it.
+    """
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    if not options.dry_run:
+        files.require_writable()
+    return Collector(FilesystemBlobs(files), FilesystemRecords(files), options, watch)
 
 
 def _storage(settings: Settings) -> tuple[Blobs, Records]:

@@ -1,4 +1,4 @@
-"""The command line: `registry serve`, `registry config check`. With `commands/`, the one place that prints."""
+"""The command line: `registry serve`, `registry config check`, ... With `commands/`, the one place that prints."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import json
 import logging
 import os
 import ssl
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from registry import __version__, app, config, logs, probe, server
 from registry.auth.passwordfile import PasswordFile
-from registry.commands.console import ConfigFile, fail, read
+from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
+from registry.commands.flags import GoFlags
+from registry.commands.garbage import garbage_collect
 from registry.commands.users import user_commands
 from registry.privileges import give_up_root
 from registry.storage.root import Filesystem
@@ -40,15 +42,7 @@ volume_commands = typer.Typer(help="Prepare the storage.", no_args_is_help=True)
 cli.add_typer(volume_commands, name="volume")
 cli.add_typer(user_commands, name="user")
 
-User = Annotated[
-    int | None,
-    typer.Option(
-        envvar="SWARM_REGISTRY_USER",
-        help="Started as root: become the storage's owner, or this uid where the storage is empty.",
-        min=1,
-        show_default=False,
-    ),
-]
+cli.command(cls=GoFlags)(garbage_collect)
 
 
 def main() -> None:
@@ -93,7 +87,7 @@ def serve(
             "and volume, prepare it once with: registry volume init"
         )
     except OSError as error:
-        _fail_to_write(error)
+        cannot_write(error)
     if users is not None and not os.access(users.path, os.R_OK):
         log.info("%s was read as root, and cannot be read again: restart the registry when it has changed", users.path)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
@@ -114,7 +108,7 @@ def ping(
             http.addr, http.net, f"{http.prefix or '/'}v2/", tls=http.tls.certificate is not None, timeout=timeout
         )
     except OSError as error:
-        typer.echo(f"registry: no answer at {http.addr}: {_reason(error)}", err=True)
+        typer.echo(f"registry: no answer at {http.addr}: {reason(error)}", err=True)
         raise typer.Exit(1) from None
 
 
@@ -133,7 +127,7 @@ def init(
         files.require_writable()
         typer.echo(files.volume_id())
     except OSError as error:
-        _fail_to_write(error)
+        cannot_write(error)
 
 
 @config_commands.command()
@@ -175,7 +169,7 @@ def _listen(settings: Settings) -> socket.socket:
     try:
         return server.listen(settings.http.addr, settings.http.net)
     except OSError as error:
-        fail(f"http.addr: cannot listen on {settings.http.addr}: {_reason(error)}")
+        fail(f"http.addr: cannot listen on {settings.http.addr}: {reason(error)}")
 
 
 def _tls(settings: Settings) -> ssl.SSLContext | None:
@@ -209,11 +203,3 @@ def _url(settings: Settings, listener: socket.socket) -> str:
     scheme = "https" if settings.http.tls.certificate else "http"
     shown = "0.0.0.0" if host in ("::", "0.0.0.0") else f"[{host}]" if ":" in host else host  # noqa: S104 - for people
     return f"{scheme}://{shown}:{port}{settings.http.prefix or '/'}v2/"
-
-
-def _reason(error: OSError) -> str:
-    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
-
-
-def _fail_to_write(error: OSError) -> NoReturn:
-    fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")

@@ -21,6 +21,17 @@ ConfigFile = Annotated[
 ]
 
 
+User = Annotated[
+    int | None,
+    typer.Option(
+        envvar="SWARM_REGISTRY_USER",
+        help="Started as root: become the storage's owner, or this uid where the storage is empty.",
+        min=1,
+        show_default=False,
+    ),
+]
+
+
 def read(path: Path | None) -> config.Loaded:
     """The configuration in effect, or the end with what is wrong with it."""
     try:
@@ -34,3 +45,13 @@ def fail(message: str, status: int = 2) -> NoReturn:
     for line in message.splitlines():
         typer.echo(f"registry: {line}", err=True)
     raise typer.Exit(status)
+
+
+def reason(error: OSError) -> str:
+    """What a system call says, for people."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+
+
+def cannot_write(error: OSError) -> NoReturn:
+    """End because the storage takes no writes."""
+    fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")

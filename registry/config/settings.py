@@ -306,6 +306,19 @@ class Validation(Section):
         return self.enabled or not self.disabled
 
 
+class Gc(Section):
+    """Collecting garbage. The grace is twice the lease that a server relies on (`store.local.LEASE`), or more."""
+
+    grace: Period = timedelta(hours=1)
+
+    @field_validator("grace")
+    @classmethod
+    def _long_enough(cls, value: timedelta) -> timedelta:
+        if value < timedelta(hours=1):
+            raise ValueError("expected 1h or more: a push under way relies on it")
+        return value
+
+
 class Settings(Section):
     """All settings in effect. Frozen; `http.secret` hides itself in logs and in repr."""
 
@@ -317,6 +330,7 @@ class Settings(Section):
     catalog: Catalog = Catalog()
     tags: Tags = Tags()
     validation: Validation = Validation()
+    gc: Gc = Gc()
 
 
 class Leaf(Enum):

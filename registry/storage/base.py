@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -28,7 +28,22 @@ class Missing(LookupError):
 
 
 class Busy(Exception):
-    """Another writer holds the draft."""
+    """Another one holds the draft, or the lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A blob as a walk over all of them finds it.
+
+    Attributes:
+        digest: its name.
+        size: in bytes.
+        renewed: when its lease was last renewed, in seconds since the epoch.
+    """
+
+    digest: Digest
+    size: int
+    renewed: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,17 @@ class Stream:
 
 BlobSource = LocalFile | Stream
 """Where a blob's bytes are. Storage says what to send; the API decides how."""
+
+
+def first_bytes(source: BlobSource, length: int) -> bytes:
+    """The beginning of some content. Raises Missing where it went away meanwhile."""
+    if isinstance(source, Stream):
+        return source.read(0, length)
+    try:
+        with source.path.open("rb", buffering=0) as file:
+            return file.read(length)
+    except FileNotFoundError:
+        raise Missing(source.path) from None
 
 
 class Draft(Protocol):
@@ -124,6 +150,25 @@ class Blobs(Protocol):
             Missing: it is not there, or went away before the lease was seen to hold.
         """
 
+    def renewed(self, digest: Digest) -> float:
+        """When its lease was last renewed, in seconds since the epoch. Raises Missing."""
+
+    def condemn(self, digest: Digest, cutoff: float) -> int | None:
+        """Remove a blob whose lease was last renewed before `cutoff`, unless it is promised meanwhile.
+
+        A promise that was given is kept: either the blob stays, or `promise` raises Missing. While the decision is
+        taken the blob may be missing for a moment. One that a killed process had in its hands is put back by `restore`.
+
+        Returns:
+            The bytes that it had; None where it stays, or is not there.
+        """
+
+    def restore(self) -> None:
+        """Put back what killed processes had condemned and neither removed nor spared."""
+
+    def walk(self) -> Iterator[StoredBlob]:
+        """Every blob, in no order; those that come or go meanwhile may be among them or not."""
+
     def begin(self, key: Key, algorithm: str) -> Draft:
         """A new draft at `key`, open for writing; `algorithm` is the one that it will most likely be named by.
 
@@ -156,6 +201,19 @@ class Records(Protocol):
     def delete(self, key: Key) -> None:
         """Raises Missing."""
 
+    def condemn(self, key: Key, cutoff: float) -> bool:
+        """Remove a value that was last written before `cutoff`, unless it is written again meanwhile.
+
+        A value that is written again stays. While the decision is taken it may be missing for a moment. With the last
+        value of a collection that collection goes, too.
+
+        Returns:
+            Whether it was removed.
+        """
+
+    def restore(self) -> None:
+        """Put back what killed processes had condemned and neither removed nor spared."""
+
     def clear(self, key: Key) -> None:
         """Remove everything below `key`. What others write there meanwhile may stay. Nothing there is no error."""
 
@@ -170,3 +228,6 @@ class Records(Protocol):
 
     def exclusive(self, key: Key) -> AbstractContextManager[None]:
         """Hold a lock alone."""
+
+    def exclusive_at_once(self, key: Key) -> AbstractContextManager[None]:
+        """Hold a lock alone, without waiting for it. Raises Busy where another one holds it."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _WRITEV_MOST = 512  # parts in one call; the kernel's limit is 1024
 _REMEMBERED = 4096  # directories whose entry is known to be durable
 _NOT_OURS_TO_WRITE = (errno.EROFS, errno.EACCES, errno.EPERM)
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 _ATTEMPTS = 8  # at publishing into a directory that others remove meanwhile
 
 
@@ -225,6 +226,106 @@ def promise(path: str) -> os.stat_result:
         if error.errno not in _NOT_OURS_TO_WRITE:
             raise
     return os.stat(path)
+
+
+def condemn(directories: Directories, path: str, trash: str, cutoff: float) -> os.stat_result | None:
+    """Remove a file that was last touched before `cutoff`, unless it is promised or replaced meanwhile.
+
+    `promise` touches and then looks; this looks, takes the file away and looks again. So of a promise and a removal at
+    the same time one notices the other: either the touch is seen here and the file goes back, or the promise does not
+    find it any more. Nothing is synced: after a power cut the file is at its place, in the trash, or gone, and nothing
+    needs it.
+
+    Args:
+        directories: of the same root.
+        path: the file.
+        trash: its place in the trash, on the same filesystem. It gets a name of its own there each time: who puts
+            back what he found must not, later, remove what another one has put there.
+        cutoff: seconds since the epoch.
+
+    Returns:
+        What it was; None where it stays, or is not there.
+    """
+    try:
+        if os.stat(path).st_mtime >= cutoff:
+            return None
+        trash = f"{trash}.{uuid.uuid4().hex}"
+        _move(path, trash)
+        found = os.stat(trash)
+    except (FileNotFoundError, NotADirectoryError):  # gone, or put back by a process that started
+        return None
+    if found.st_mtime >= cutoff:
+        put_back(directories, trash, path)
+        return None
+    remove_quietly(trash)
+    for emptied in os.path.dirname(path), os.path.dirname(trash):
+        directories.forget(emptied)
+        with suppress(OSError):  # something else is in it that is not ours to judge
+            os.rmdir(emptied)
+    return found
+
+
+def _move(source: str, target: str) -> None:
+    try:
+        os.rename(source, target)
+    except FileNotFoundError:
+        make_directories(os.path.dirname(target))
+        os.rename(source, target)
+
+
+def put_back(directories: Directories, trash: str, path: str) -> None:
+    """Give a condemned file its name again, durably, unless a newer file has it.
+
+    The name in the trash goes last: a power cut may leave both, but never none.
+    """
+    parent = os.path.dirname(path)
+    for _ in range(_ATTEMPTS):
+        keep(directories, parent)
+        try:
+            _link(trash, path)
+        except FileExistsError:
+            break
+        except FileNotFoundError:
+            if not os.path.exists(trash):  # another process was quicker
+                return
+            continue  # the directory was removed meanwhile, as an empty one
+        with suppress(FileNotFoundError):
+            sync_directory(parent)
+        break
+    else:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parent)
+    remove_quietly(trash)
+    with suppress(OSError):
+        os.rmdir(os.path.dirname(trash))
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file a second name. Raises FileExistsError where there is one."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # No second names on this filesystem. A newer file that comes right now has the same content.
+        if os.path.exists(target):
+            raise FileExistsError(target) from None
+        os.rename(source, target)
+
+
+def put_back_all(directories: Directories, trash: str, place: str) -> None:
+    """Put back what a killed collection had in its hands, whatever its age: the next one judges it again.
+
+    By then its age may have passed the grace, or a power cut may have taken back the touch of a promise; both say
+    nothing about whether it is needed. Beside a running collection this costs nothing but a file that stays until the
+    next.
+    """
+    for directory, below, files in os.walk(trash, topdown=False):
+        for name in files:
+            path = f"{directory}/{name}"
+            put_back(directories, path, f"{place}/{os.path.relpath(path, trash)}".rpartition(".")[0])
+        for name in below:
+            with suppress(OSError):
+                os.rmdir(f"{directory}/{name}")
 
 
 def touch(descriptor: int) -> None:

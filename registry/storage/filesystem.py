@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.oci.digest import Digest
+from registry.oci.digest import ALGORITHMS, Digest
 from registry.oci.errors import DigestInvalid
 from registry.storage import durable, layout
-from registry.storage.base import Busy, Key, LocalFile, Missing
+from registry.storage.base import Busy, Key, LocalFile, Missing, StoredBlob
 from registry.storage.draft import FilesystemDraft, Hashers, Progress, read_progress
 from registry.storage.root import Filesystem, read
 
@@ -64,6 +64,31 @@ class FilesystemBlobs:
         if _is_torn(digest, size):
             raise Missing(digest)
         return size
+
+    def renewed(self, digest: Digest) -> float:
+        return self._stat(digest).st_mtime
+
+    def condemn(self, digest: Digest, cutoff: float) -> int | None:
+        key = layout.blob(digest)
+        path, trash = self._files.path(key), self._files.path(layout.condemned(key))
+        found = durable.condemn(self._files.directories, path, trash, cutoff)
+        return None if found is None else found.st_size
+
+    def restore(self) -> None:
+        self._files.put_back(layout.BLOBS)
+
+    def walk(self) -> Iterator[StoredBlob]:
+        for algorithm in ALGORITHMS:
+            top = self._files.path(layout.blobs_named_by(algorithm))
+            for prefix in _names(top):
+                for name in _names(f"{top}/{prefix}"):
+                    try:
+                        digest = Digest(f"{algorithm}:{name}")
+                        found = os.stat(f"{top}/{prefix}/{name}/data")
+                    except (DigestInvalid, FileNotFoundError, NotADirectoryError):
+                        continue
+                    if name.startswith(prefix):  # at any other place it is nobody's blob
+                        yield StoredBlob(digest, found.st_size, found.st_mtime)
 
     def begin(self, key: Key, algorithm: str) -> FilesystemDraft:
         self._files.require_room()
@@ -130,6 +155,13 @@ def _is_torn(digest: Digest, size: int) -> bool:
     return size == 0 and not digest.is_of_nothing
 
 
+def _names(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 class FilesystemRecords:
     """`storage.base.Records` as files below the root."""
 
@@ -151,14 +183,18 @@ class FilesystemRecords:
         except (FileNotFoundError, NotADirectoryError):
             raise Missing(key) from None
 
+    def condemn(self, key: Key, cutoff: float) -> bool:
+        path, trash = self._files.path(key), self._files.path(layout.condemned(key))
+        return durable.condemn(self._files.directories, path, trash, cutoff) is not None
+
+    def restore(self) -> None:
+        self._files.put_back(layout.REPOSITORIES)
+
     def clear(self, key: Key) -> None:
         durable.remove_tree(self._files.directories, self._files.path(key))
 
     def list(self, key: Key) -> list[str]:
-        try:
-            return os.listdir(self._files.path(key))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        return _names(self._files.path(key))
 
     def version(self, key: Key) -> object:
         try:
@@ -178,6 +214,14 @@ class FilesystemRecords:
     def exclusive(self, key: Key) -> Iterator[None]:
         with self._locked(key, fcntl.LOCK_EX):
             yield
+
+    @contextmanager
+    def exclusive_at_once(self, key: Key) -> Iterator[None]:
+        try:
+            with self._locked(key, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                yield
+        except BlockingIOError:
+            raise Busy(key) from None
 
     @contextmanager
     def _locked(self, key: Key, how: int) -> Iterator[None]:

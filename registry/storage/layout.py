@@ -18,6 +18,8 @@
         ├── tmp/                                     files being written, renamed into place when durable
         ├── volume-id                                which volume this is, since it was first served
         ├── locks/<2 hex>                            one lock for a few repositories each
+        ├── locks/collector                          held by the one garbage collection that runs
+        ├── trash/<path below the root>.<uuid>       what a collection takes away, for two system calls
         └── referrers/<name>/_seen                   what each manifest refers to: a cache
 
 A `link` holds exactly `<alg>:<hex>`.
@@ -40,6 +42,9 @@ VOLUME_ID = Key(f"{OURS}/volume-id")
 TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
 BLOBS = Key(f"{V2}/blobs")
 REPOSITORIES = Key(f"{V2}/repositories")
+LOCKS = Key(f"{OURS}/locks")
+COLLECTOR = Key(f"{LOCKS}/collector")
+TRASH = Key(f"{OURS}/trash")
 
 LAYERS = "_layers"
 MANIFESTS = "_manifests"
@@ -54,6 +59,10 @@ def blob(digest: Digest) -> Key:
     return Key(f"{BLOBS}/{digest.algorithm}/{digest.hex[:2]}/{digest.hex}/data")
 
 
+def blobs_named_by(algorithm: str) -> Key:
+    return Key(f"{BLOBS}/{algorithm}")
+
+
 def repository(name: str) -> Key:
     """The directory of a repository, or of a path that leads to some."""
     return Key(f"{REPOSITORIES}/{name}") if name else REPOSITORIES
@@ -61,6 +70,10 @@ def repository(name: str) -> Key:
 
 def layers(name: RepositoryName) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{LAYERS}")
+
+
+def layers_named_by(name: RepositoryName, algorithm: str) -> Key:
+    return Key(f"{layers(name)}/{algorithm}")
 
 
 def layer_link(name: RepositoryName, digest: Digest) -> Key:
@@ -83,6 +96,11 @@ def revision_link(name: str, digest: Digest) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/revisions/{_split(digest)}/link")
 
 
+def signatures(name: RepositoryName, digest: Digest, algorithm: str) -> Key:
+    """Where distribution up to 2.4 named the signatures of a schema 1 manifest."""
+    return Key(f"{revision(name, digest)}/signatures/{algorithm}")
+
+
 def tags(name: RepositoryName) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/tags")
 
@@ -93,6 +111,11 @@ def tag(name: RepositoryName, of: Tag) -> Key:
 
 def tag_link(name: RepositoryName, of: Tag) -> Key:
     return Key(f"{tags(name)}/{of}/current/link")
+
+
+def tag_index(name: RepositoryName, of: Tag, algorithm: str) -> Key:
+    """The digests by one algorithm that a tag ever named."""
+    return Key(f"{tags(name)}/{of}/index/{algorithm}")
 
 
 def tag_index_link(name: RepositoryName, of: Tag, digest: Digest) -> Key:
@@ -108,5 +131,15 @@ def seen(name: RepositoryName) -> Key:
     return Key(f"{OURS}/referrers/{name}/_seen")
 
 
+def lock_called(name: str) -> Key:
+    """The lock of a name that a list of `LOCKS` gave."""
+    return Key(f"{LOCKS}/{name}")
+
+
+def condemned(key: Key) -> Key:
+    """Where something is while it is being removed, with a dot and a name of each removal's own behind it."""
+    return Key(f"{TRASH}/{key}")
+
+
 def lock(name: RepositoryName) -> Key:
-    return Key(f"{OURS}/locks/{hashlib.sha256(name.encode()).hexdigest()[:2]}")
+    return Key(f"{LOCKS}/{hashlib.sha256(name.encode()).hexdigest()[:2]}")

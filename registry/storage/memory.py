@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from registry.oci.digest import Digest, hasher
 from registry.oci.errors import DigestInvalid
-from registry.storage.base import Busy, Key, Missing, Stream
+from registry.storage.base import Busy, Key, Missing, StoredBlob, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from registry.oci.digest import Bytes
 
@@ -21,7 +22,9 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self._blobs: dict[Digest, bytes] = {}
+        self._renewed: dict[Digest, float] = {}
         self._drafts: dict[Key, _Session] = {}
+        self._lock = Lock()
 
     def size(self, digest: Digest) -> int:
         return len(self._get(digest))
@@ -39,15 +42,36 @@ class MemoryBlobs:
     def put(self, digest: Digest, data: bytes) -> None:
         if Digest.of(data, digest.algorithm) != digest:
             raise DigestInvalid
-        self._blobs[digest] = data
+        self._publish(digest, data)
 
-    def promise(self, digest: Digest, *, lease: float = 0) -> int:  # noqa: ARG002 - nothing is collected here
-        return self.size(digest)
+    def promise(self, digest: Digest, *, lease: float = 0) -> int:
+        with self._lock:
+            size = self.size(digest)
+            if self.renewed(digest) <= time.time() - lease:
+                self._renewed[digest] = time.time()
+            return size
+
+    def renewed(self, digest: Digest) -> float:
+        self._get(digest)
+        return self._renewed.get(digest, 0)
+
+    def condemn(self, digest: Digest, cutoff: float) -> int | None:
+        with self._lock:
+            if digest not in self._blobs or self.renewed(digest) >= cutoff:
+                return None
+            return len(self._blobs.pop(digest))
+
+    def restore(self) -> None:
+        pass  # nothing outlives a killed process
+
+    def walk(self) -> Iterator[StoredBlob]:
+        for digest, data in list(self._blobs.items()):
+            yield StoredBlob(digest, len(data), self._renewed.get(digest, 0))
 
     def begin(self, key: Key, algorithm: str) -> MemoryDraft:
         session = self._drafts[key] = _Session(hasher(algorithm).name)
         session.lock.acquire()
-        return MemoryDraft(self._blobs, self._drafts, key, session)
+        return MemoryDraft(self._publish, self._drafts, key, session)
 
     def resume(self, key: Key) -> MemoryDraft:
         session = self._session(key)
@@ -56,13 +80,18 @@ class MemoryBlobs:
         if self._drafts.get(key) is not session:
             session.lock.release()
             raise Missing(key)
-        return MemoryDraft(self._blobs, self._drafts, key, session)
+        return MemoryDraft(self._publish, self._drafts, key, session)
 
     def offset(self, key: Key) -> int:
         return len(self._session(key).data)
 
     def discard(self, key: Key) -> None:
         self._drafts.pop(key, None)
+
+    def _publish(self, digest: Digest, data: bytes) -> None:
+        with self._lock:
+            self._blobs[digest] = data
+            self._renewed[digest] = time.time()
 
     def _get(self, digest: Digest) -> bytes:
         try:
@@ -89,8 +118,10 @@ class _Session:
 class MemoryDraft:
     """`storage.base.Draft` in a byte array."""
 
-    def __init__(self, blobs: dict[Digest, bytes], drafts: dict[Key, _Session], key: Key, session: _Session) -> None:
-        self._blobs = blobs
+    def __init__(
+        self, publish: Callable[[Digest, bytes], None], drafts: dict[Key, _Session], key: Key, session: _Session
+    ) -> None:
+        self._publish = publish
         self._drafts = drafts
         self._key = key
         self._session = session
@@ -117,7 +148,7 @@ class MemoryDraft:
         if found != digest:
             raise DigestInvalid(detail={"digest": str(digest), "content": str(found)})
         self._require()
-        self._blobs[digest] = bytes(self._data)
+        self._publish(digest, bytes(self._data))
         del self._drafts[self._key]
         return len(self._data)
 
@@ -136,6 +167,8 @@ class MemoryRecords:
 
     def __init__(self) -> None:
         self._values: dict[str, bytes | None] = {}
+        self._written: dict[str, float] = {}
+        self._held: set[Key] = set()
         self._lock = RLock()
 
     def read(self, key: Key) -> bytes:
@@ -147,6 +180,7 @@ class MemoryRecords:
     def write(self, key: Key, value: bytes) -> None:
         with self._lock:
             self._values[key] = value
+            self._written[key] = time.time()
             above = key.rpartition("/")[0]
             while above:  # collections stay when they are empty, as directories do
                 self._values.setdefault(f"{above}/", None)
@@ -160,6 +194,19 @@ class MemoryRecords:
         with self._lock:
             if self._values.pop(key, None) is None:
                 raise Missing(key)
+
+    def condemn(self, key: Key, cutoff: float) -> bool:
+        with self._lock:
+            if self._values.get(key) is None or self._written[key] >= cutoff:
+                return False
+            del self._values[key]
+            above = key.rpartition("/")[0]
+            if not self.list(Key(above)):
+                self._values.pop(f"{above}/", None)
+            return True
+
+    def restore(self) -> None:
+        pass
 
     def clear(self, key: Key) -> None:
         with self._lock:
@@ -184,3 +231,17 @@ class MemoryRecords:
     def exclusive(self, key: Key) -> Iterator[None]:  # noqa: ARG002
         with self._lock:
             yield
+
+    @contextmanager
+    def exclusive_at_once(self, key: Key) -> Iterator[None]:
+        if not self._lock.acquire(blocking=False):
+            raise Busy(key)
+        if key in self._held:
+            self._lock.release()
+            raise Busy(key)
+        self._held.add(key)
+        try:
+            yield
+        finally:
+            self._held.discard(key)
+            self._lock.release()

@@ -34,7 +34,7 @@ class Filesystem:
         self.directories = durable.Directories(self.root)
 
     def require_writable(self) -> None:
-        """Make the root if it is missing, and see that all of the tree takes writes.
+        """Make the root if it is missing, tidy up after a crash, and see that all of the tree takes writes.
 
         Raises:
             OSError: it does not; `filename` says where.
@@ -43,6 +43,7 @@ class Filesystem:
         with suppress(OSError):  # the directory above may not be ours to read
             durable.sync_directory(os.path.dirname(self.root))
         durable.remove_older(self.temporary, _LEFTOVER)
+        self.put_back(layout.V2)
         probe = f"{self.temporary}/{uuid.uuid4()}"
         durable.write_new(probe, b"")
         durable.remove_quietly(probe)
@@ -67,6 +68,10 @@ class Filesystem:
             name = str(uuid.uuid4())
             durable.write_atomically(self.directories, self.path(layout.VOLUME_ID), name.encode(), self.temporary)
             return name
+
+    def put_back(self, key: Key) -> None:
+        """Put back what a killed collection of garbage had in its hands of what is below `key`."""
+        durable.put_back_all(self.directories, self.path(layout.condemned(key)), self.path(key))
 
     def path(self, key: Key) -> str:
         return f"{self.root}/{key}"

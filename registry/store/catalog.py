@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from registry.oci.digest import ALGORITHMS, Digest
-from registry.oci.errors import DigestInvalid, NameInvalid
+from registry.oci.errors import NameInvalid
 from registry.oci.names import RepositoryName
 from registry.storage import layout
 from registry.storage.base import Missing
@@ -33,16 +32,25 @@ def walk(records: Records, last: str = "", path: str = "") -> Iterator[Repositor
             yield RepositoryName(full)
 
 
+def every(records: Records, path: str = "") -> Iterator[str]:
+    """Every path where a repository is, or what is left of one, even if its name is no name."""
+    children = records.list(layout.repository(path))
+    if path and not {layout.LAYERS, layout.MANIFESTS}.isdisjoint(children):
+        yield path
+    for name in sorted(children):
+        if not name.startswith("_"):
+            yield from every(records, f"{path}/{name}" if path else name)
+
+
 def _holds_a_manifest(records: Records, path: str) -> bool:
     try:
         name = RepositoryName(path)
     except NameInvalid:
         return False
-    for algorithm in ALGORITHMS:
-        for text in records.list(layout.revisions(name, algorithm)):
-            try:
-                links.target(records, layout.revision_link(name, Digest(f"{algorithm}:{text}")))
-            except (Missing, DigestInvalid):
-                continue
-            return True
+    for digest in links.revisions(records, name):
+        try:
+            links.target(records, layout.revision_link(name, digest))
+        except Missing:
+            continue
+        return True
     return False

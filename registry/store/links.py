@@ -1,25 +1,84 @@
-"""What a link says. One that a power cut emptied, or that holds anything but a digest, is no link."""
+"""What links say, and how they are written and removed.
+
+One that a power cut emptied, or that holds anything but a digest, is no link.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from registry.oci.digest import Digest
-from registry.oci.errors import DigestInvalid
+from registry.oci.digest import ALGORITHMS, Digest
+from registry.oci.errors import DigestInvalid, TagInvalid
+from registry.oci.names import Tag
+from registry.storage import layout
 from registry.storage.base import Missing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from registry.oci.names import RepositoryName
     from registry.storage.base import Key, Records
 
 
+class Torn(Missing):
+    """There is a link, but it names nothing."""
+
+
 def target(records: Records, link: Key) -> Digest:
-    """The digest that a link names; blanks around it do not matter. Raises Missing."""
+    """The digest that a link names; blanks around it do not matter. Raises Missing; Torn where it is garbled."""
     try:
         return Digest(records.read(link).decode("ascii", "replace").strip())
     except DigestInvalid:
-        raise Missing(link) from None
+        raise Torn(link) from None
 
 
 def write(records: Records, link: Key, digest: Digest) -> None:
     """Make a link name a digest: exactly its text, without a line end, as registry:2 wants it."""
     records.write(link, digest.encode("ascii"))
+
+
+def remove_revision(records: Records, repository: RepositoryName, digest: Digest) -> None:
+    """Take a manifest that no tag names out of a repository. The caller holds the repository's lock alone."""
+    for link in layout.revision_link(repository, digest), layout.layer_link(repository, digest):
+        with suppress(Missing):
+            records.delete(link)
+    records.clear(layout.revision(repository, digest))
+
+
+def tags(records: Records, repository: RepositoryName) -> Iterator[Tag]:
+    """What may be a tag; it is one if its `current` link names something."""
+    for name in records.list(layout.tags(repository)):
+        try:
+            yield Tag(name)
+        except TagInvalid:
+            continue
+
+
+def revisions(records: Records, repository: RepositoryName) -> Iterator[Digest]:
+    """What may be a manifest; it is one if its link names something."""
+    return _digests(records, lambda algorithm: layout.revisions(repository, algorithm))
+
+
+def layers(records: Records, repository: RepositoryName) -> Iterator[Digest]:
+    """What may be a blob of the repository; it is one if its link names something that is there."""
+    return _digests(records, lambda algorithm: layout.layers_named_by(repository, algorithm))
+
+
+def history(records: Records, repository: RepositoryName, tag: Tag) -> Iterator[Digest]:
+    """Everything that a tag ever named."""
+    return _digests(records, lambda algorithm: layout.tag_index(repository, tag, algorithm))
+
+
+def signatures(records: Records, repository: RepositoryName, digest: Digest) -> Iterator[Digest]:
+    """The signatures of a manifest of schema 1, where distribution up to 2.4 kept them beside it."""
+    return _digests(records, lambda algorithm: layout.signatures(repository, digest, algorithm))
+
+
+def _digests(records: Records, collection: Callable[[str], Key]) -> Iterator[Digest]:
+    for algorithm in ALGORITHMS:
+        for name in records.list(collection(algorithm)):
+            try:
+                yield Digest(f"{algorithm}:{name}")
+            except DigestInvalid:
+                continue

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -21,12 +21,11 @@ from registry.oci.errors import (
     ManifestUnknown,
     NameUnknown,
     PreconditionFailed,
-    TagInvalid,
     UploadBusy,
     UploadUnknown,
 )
 from registry.oci.manifest import MOST_BYTES, media_type
-from registry.oci.names import Reference, RepositoryName, SessionId, Tag
+from registry.oci.names import SessionId
 from registry.storage import layout
 from registry.storage.base import Busy, Missing
 from registry.store import catalog, links
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
 
     from registry.oci.headers import Condition
     from registry.oci.manifest import Manifest
+    from registry.oci.names import Reference, RepositoryName, Tag
     from registry.storage.base import Blobs, BlobSource, Draft, Key, Records
     from registry.store.rules import Rules
     from registry.store.threads import Threads
@@ -59,13 +59,15 @@ class LocalStore:
         records: links.
         threads: where storage calls run.
         rules: what manifests may reference.
+        lease: see `LEASE`; in all processes on one storage the same, or less.
     """
 
-    def __init__(self, blobs: Blobs, records: Records, threads: Threads, rules: Rules) -> None:
+    def __init__(self, blobs: Blobs, records: Records, threads: Threads, rules: Rules, *, lease: float = LEASE) -> None:
         self._blobs = blobs
         self._records = records
         self._threads = threads
         self._rules = rules
+        self._lease = lease
         self._referrers = Referrers(blobs, records)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -85,7 +87,7 @@ class LocalStore:
 
     def _blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         try:
-            return self._blobs.promise(self._layer(repository, digest), lease=LEASE)
+            return self._blobs.promise(self._layer(repository, digest), lease=self._lease)
         except Missing:
             raise BlobUnknown(detail={"digest": digest}) from None
 
@@ -229,13 +231,10 @@ class LocalStore:
             self._target(layout.revision_link(repository, digest))
         except Missing:
             self._manifest(repository, digest)  # among the layers only a manifest is one
-        for tag in self._tag_names(repository):
+        for tag in links.tags(self._records, repository):
             if self._tagged_or_none(repository, tag) == digest:
                 self._delete_tag(repository, tag)
-        for link in layout.revision_link(repository, digest), layout.layer_link(repository, digest):
-            with suppress(Missing):
-                self._records.delete(link)
-        self._records.clear(layout.revision(repository, digest))
+        links.remove_revision(self._records, repository, digest)
 
     def _delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
         self._tagged(repository, tag)
@@ -250,7 +249,7 @@ class LocalStore:
     def _tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
         if not self._records.list(layout.manifests(repository)):
             raise NameUnknown(detail={"name": repository})
-        names = sorted(tag for tag in self._tag_names(repository) if tag > last)
+        names = sorted(tag for tag in links.tags(self._records, repository) if tag > last)
         return _page((tag for tag in names if self._tagged_or_none(repository, tag)), limit)
 
     async def referrers(
@@ -307,13 +306,6 @@ class LocalStore:
         except Missing:
             return None
 
-    def _tag_names(self, repository: RepositoryName) -> Iterator[Tag]:
-        for name in self._records.list(layout.tags(repository)):
-            try:
-                yield Tag(name)
-            except TagInvalid:
-                continue
-
     def _require(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         try:
             current: Digest | None = self._manifest(repository, reference).digest
@@ -323,9 +315,9 @@ class LocalStore:
             raise PreconditionFailed(detail={"reference": reference, "current": current})
 
     def _missing(self, repository: RepositoryName, manifest: Manifest) -> Iterator[Digest]:
-        """What a manifest needs and the repository has not; what it has is promised to stay."""
+        """What a manifest needs and the repository has not. All that it has is promised to stay, needed or not."""
         for blob in manifest.blobs:
-            if not blob.is_foreign and not self._has(layout.layer_link(repository, blob.address)):
+            if not self._has(layout.layer_link(repository, blob.address)) and not blob.is_foreign:
                 yield blob.address
         for child in manifest.children:
             # The index of BuildKit's older caches has blobs for children.
@@ -333,7 +325,7 @@ class LocalStore:
                 layout.revision_link(repository, child.address),
                 layout.layer_link(repository, child.address),
             )
-            if self._rules.needs(child) and not any(self._has(link) for link in links):
+            if not any(self._has(link) for link in links) and self._rules.needs(child):
                 yield child.address
 
     def _has(self, link: Key) -> bool:

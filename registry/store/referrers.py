@@ -108,7 +108,7 @@ class _Repository:
             self._loaded = True
         versions = tuple(self._records.version(layout.revisions(self._name, algorithm)) for algorithm in ALGORITHMS)
         if versions != self._versions or not all(versions):
-            present = set(self._revisions())
+            present = set(links.revisions(self._records, self._name))
             for gone in self.seen.keys() - present:
                 self._drop(gone)
             self._unread = present - self.seen.keys()
@@ -123,14 +123,6 @@ class _Repository:
         for digest in sorted(self._by_subject.get(subject, ())):
             if digest > last and (entry := self._entry(digest)) is not None:
                 yield entry
-
-    def _revisions(self) -> Iterator[Digest]:
-        for algorithm in ALGORITHMS:
-            for name in self._records.list(layout.revisions(self._name, algorithm)):
-                try:
-                    yield Digest(f"{algorithm}:{name}")
-                except DigestInvalid:
-                    continue
 
     def _see(self, digest: Digest) -> bool:
         """Read a manifest; False if it is not there whole.

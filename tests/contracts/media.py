@@ -1,12 +1,13 @@
 """The media that the contracts of `registry/storage/base.py` are held against."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from registry.oci.digest import Digest
 from registry.storage import layout
-from registry.storage.base import Blobs, Records
+from registry.storage.base import Blobs, Key, Records
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
@@ -22,6 +23,8 @@ class Medium:
         other_blobs: the same content as another process has it; in memory there is no other.
         other_records: the same.
         damage: put other bytes in place of a blob's, as a broken disk would.
+        renew: set the time of a blob's lease.
+        date: set the time when a record was written.
     """
 
     blobs: Blobs
@@ -29,6 +32,8 @@ class Medium:
     other_blobs: Callable[[], Blobs]
     other_records: Callable[[], Records]
     damage: Callable[[Digest, bytes], None]
+    renew: Callable[[Digest, float], None]
+    date: Callable[[Key, float], None]
 
 
 def filesystem(root: Path) -> Medium:
@@ -46,9 +51,19 @@ def filesystem(root: Path) -> Medium:
         lambda: FilesystemBlobs(opened()),
         lambda: FilesystemRecords(opened()),
         damage,
+        lambda digest, when: os.utime(root / layout.blob(digest), (when, when)),
+        lambda key, when: os.utime(root / key, (when, when)),
     )
 
 
 def memory() -> Medium:
     blobs, records = MemoryBlobs(), MemoryRecords()
-    return Medium(blobs, records, lambda: blobs, lambda: records, blobs._blobs.__setitem__)
+    return Medium(
+        blobs,
+        records,
+        lambda: blobs,
+        lambda: records,
+        blobs._blobs.__setitem__,
+        blobs._renewed.__setitem__,
+        records._written.__setitem__,
+    )

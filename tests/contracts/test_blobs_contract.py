@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from media import Medium, filesystem, memory
 
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid
-from registry.storage.base import Blobs, BlobSource, Busy, Draft, Key, Missing
+from registry.storage.base import Blobs, BlobSource, Busy, Draft, Key, LocalFile, Missing, Stream, first_bytes
 
 KEY = Key("docker/registry/v2/repositories/a/b/_uploads/00000000-0000-4000-8000-000000000000")
 OTHER_KEY = Key("docker/registry/v2/repositories/a/b/_uploads/00000000-0000-4000-8000-000000000001")
@@ -123,6 +124,122 @@ def test_a_stream_gives_no_bytes_only_at_its_end(blobs: Blobs) -> None:
         assert read(0, 1) == ONE[:1]
         assert read(len(ONE) - 1, 100) == ONE[-1:]
         assert read(len(ONE), 100) == b""
+
+
+# Blobs: leases, and their end
+
+
+def test_a_walk_finds_every_blob_with_its_size_and_lease(medium: Medium) -> None:
+    before = time.time() - 1
+    digests = {Digest.of(ONE), Digest.of(ONE, "sha512"), finish(begun(medium.blobs, TWO), TWO)}
+    medium.blobs.put(Digest.of(ONE), ONE)
+    medium.blobs.put(Digest.of(ONE, "sha512"), ONE)
+    begun(medium.blobs, b"a draft is no blob", key=OTHER_KEY).close()
+    medium.renew(Digest.of(ONE), 1_000_000)
+    for blobs in (medium.blobs, medium.other_blobs()):
+        found = {blob.digest: blob for blob in blobs.walk()}
+        assert found.keys() == digests
+        assert {blob.size for blob in found.values()} == {3000}
+        assert found[Digest.of(ONE)].renewed == blobs.renewed(Digest.of(ONE)) == 1_000_000
+        assert all(found[digest].renewed > before for digest in digests - {Digest.of(ONE)})
+
+
+def test_a_walk_over_nothing_finds_nothing(blobs: Blobs) -> None:
+    assert list(blobs.walk()) == []
+
+
+def test_what_was_put_or_committed_or_promised_has_a_new_lease(medium: Medium) -> None:
+    digest = Digest.of(ONE)
+    renewals: list[Callable[[], object]] = [
+        lambda: medium.blobs.put(digest, ONE),
+        lambda: finish(begun(medium.blobs, ONE), ONE),
+        lambda: medium.other_blobs().promise(digest),
+        lambda: medium.other_blobs().promise(digest, lease=60),
+    ]
+    for renew in renewals:
+        if renew is not renewals[0]:
+            medium.renew(digest, 1_000_000)
+        renew()
+        assert medium.blobs.renewed(digest) > time.time() - 10
+
+
+def test_a_promise_leaves_a_lease_that_is_young_enough(medium: Medium) -> None:
+    digest, then = Digest.of(ONE), time.time() - 100
+    medium.blobs.put(digest, ONE)
+    medium.renew(digest, then)
+    medium.blobs.promise(digest, lease=200)
+    assert medium.blobs.renewed(digest) == pytest.approx(then)
+    medium.blobs.promise(digest, lease=50)
+    assert medium.blobs.renewed(digest) > then + 50
+
+
+def test_a_condemned_blob_is_missing_and_its_bytes_are_told(medium: Medium) -> None:
+    digest = Digest.of(ONE)
+    medium.blobs.put(digest, ONE)
+    medium.renew(digest, 1_000_000)
+    assert medium.blobs.condemn(digest, 1_000_001) == len(ONE)
+    for blobs in (medium.blobs, medium.other_blobs()):
+        with pytest.raises(Missing):
+            blobs.size(digest)
+        with pytest.raises(Missing):
+            blobs.promise(digest)
+        with pytest.raises(Missing):
+            blobs.renewed(digest)
+        assert list(blobs.walk()) == []
+    assert medium.blobs.condemn(digest, time.time()) is None
+
+
+def test_the_blob_of_nothing_is_condemned_with_zero_bytes(medium: Medium) -> None:
+    digest = Digest.of(b"")
+    medium.blobs.put(digest, b"")
+    medium.renew(digest, 1_000_000)
+    assert medium.blobs.condemn(digest, 2_000_000) == 0
+
+
+def test_a_blob_whose_lease_is_not_older_than_the_cutoff_stays(medium: Medium) -> None:
+    digest = Digest.of(ONE)
+    medium.blobs.put(digest, ONE)
+    medium.renew(digest, 1_000_000)
+    assert medium.blobs.condemn(digest, 1_000_000) is None
+    medium.blobs.promise(digest)
+    assert medium.blobs.condemn(digest, time.time() - 5) is None
+    assert medium.blobs.read(digest, 10_000) == ONE
+
+
+def test_a_condemned_blob_can_be_put_and_committed_again(medium: Medium) -> None:
+    other = medium.other_blobs()
+    for again in (lambda: other.put(Digest.of(ONE), ONE), lambda: finish(begun(other, ONE), ONE)):
+        again()
+        medium.renew(Digest.of(ONE), 1_000_000)
+        assert medium.blobs.condemn(Digest.of(ONE), 2_000_000) == len(ONE)
+        again()
+        assert medium.blobs.read(Digest.of(ONE), 10_000) == ONE
+
+
+def test_an_open_blob_can_be_read_after_it_was_condemned(medium: Medium) -> None:
+    """A pull under way does not notice."""
+    digest = Digest.of(ONE)
+    medium.blobs.put(digest, ONE)
+    source = medium.blobs.open(digest)
+    opened = source.path.open("rb") if isinstance(source, LocalFile) else None
+    medium.renew(digest, 1_000_000)
+    medium.blobs.condemn(digest, 2_000_000)
+    assert not isinstance(source, Stream) or source.read(0, 10_000) == ONE
+    if opened is not None:
+        with opened:
+            assert opened.read() == ONE
+
+
+def test_the_first_bytes_of_a_blob(blobs: Blobs) -> None:
+    blobs.put(Digest.of(ONE), ONE)
+    assert first_bytes(blobs.open(Digest.of(ONE)), 4) == ONE[:4]
+
+
+def test_restoring_where_nobody_was_killed_changes_nothing(blobs: Blobs) -> None:
+    blobs.restore()
+    blobs.put(Digest.of(ONE), ONE)
+    blobs.restore()
+    assert [blob.digest for blob in blobs.walk()] == [Digest.of(ONE)]
 
 
 # Drafts: writing and committing

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from media import Medium, filesystem, memory
 
-from registry.storage.base import Key, Missing, Records
+from registry.storage.base import Busy, Key, Missing, Records
 
 LINK = Key("docker/registry/v2/repositories/a/_manifests/tags/latest/current/link")
 TAG = Key("docker/registry/v2/repositories/a/_manifests/tags/latest")
@@ -337,3 +337,61 @@ def apply(records: Records, operation: str, collection: str, value: bytes | None
                 records.delete(key)
         case "clear":
             records.clear(Key(f"root/{collection}"))
+
+
+# Condemning
+
+
+def test_a_condemned_value_is_missing(medium: Medium) -> None:
+    medium.records.write(LINK, b"x")
+    medium.date(LINK, 1_000_000)
+    assert medium.records.condemn(LINK, 1_000_001) is True
+    with pytest.raises(Missing):
+        medium.other_records().read(LINK)
+    assert medium.records.condemn(LINK, time.time()) is False
+
+
+def test_a_value_that_is_not_older_than_the_cutoff_stays(medium: Medium) -> None:
+    medium.records.write(LINK, b"x")
+    assert medium.records.condemn(LINK, time.time() - 5) is False
+    medium.date(LINK, 1_000_000)
+    assert medium.records.condemn(LINK, 1_000_000) is False
+    medium.records.write(LINK, b"y")
+    assert medium.records.condemn(LINK, time.time() - 5) is False
+    assert medium.records.read(LINK) == b"y"
+
+
+def test_a_condemned_value_can_be_written_again(medium: Medium) -> None:
+    other = medium.other_records()
+    for value in (b"x", b"y"):
+        other.write(LINK, value)
+        assert other.read(LINK) == value
+        medium.date(LINK, 1_000_000)
+        assert medium.records.condemn(LINK, 2_000_000)
+    assert TAG.rpartition("/")[2] in medium.records.list(TAGS)
+
+
+def test_restoring_where_nobody_was_killed_changes_nothing(records: Records) -> None:
+    records.restore()
+    records.write(LINK, b"x")
+    records.restore()
+    assert records.read(LINK) == b"x"
+
+
+# A lock that is not waited for
+
+
+def test_a_lock_that_nobody_holds_is_had_at_once(medium: Medium) -> None:
+    for records in (medium.records, medium.other_records()):
+        with records.exclusive_at_once(LOCK):
+            pass
+
+
+def test_a_lock_that_another_one_holds_is_busy_at_once(medium: Medium) -> None:
+    with medium.other_records().exclusive_at_once(LOCK):
+        with pytest.raises(Busy), medium.records.exclusive_at_once(LOCK):
+            pass
+        with medium.records.exclusive_at_once(below("swarm-registry/locks", "bb")):
+            pass
+    with medium.records.exclusive_at_once(LOCK):
+        pass

@@ -73,7 +73,7 @@ class Disk:
                 self._waiting.setdefault(change.directory, []).append(len(self._names))
                 self._names.append(change)
                 if isinstance(change, Made) and not change.is_directory:
-                    self._files[change.inode] = _File()
+                    self._files.setdefault(change.inode, _File())
             case Written() | Cut():
                 self._files[change.inode].pending.append(change)
             case Synced(inode=inode):

@@ -22,7 +22,7 @@ ROOT = 0
 
 @dataclass(frozen=True)
 class Made:
-    """A name came into a directory: a new file, or a new directory."""
+    """A name came into a directory: of a new file, of one that has another name, or of a new directory."""
 
     directory: int
     name: str
@@ -102,7 +102,7 @@ Change = Naming | Written | Cut | Synced | Begun | Acknowledged
 _UNKNOWN = {
     *("chmod", "chown", "fchmod", "fchown", "removexattr", "setxattr"),
     *("copy_file_range", "fallocate", "posix_fallocate", "pwrite", "pwritev", "sendfile", "truncate", "write"),
-    *("link", "mkfifo", "mknod", "remove", "removedirs", "renames", "replace", "symlink"),
+    *("mkfifo", "mknod", "remove", "removedirs", "renames", "replace", "symlink"),
     *("fdatasync", "sync"),
 }
 """Ways to change a disk that the storage does not use, so that the recorder need not know them."""
@@ -204,6 +204,16 @@ class Recorder:
             inode = self._names[from_[0]].pop(from_[1])
             self._names[to[0]][to[1]] = inode
             self.log.append(Renamed(*from_, *to, inode))
+
+    def link(self, source: str, target: str) -> None:
+        with self._lock:
+            os.link(source, target)
+            from_, to = self._find(source), self._find(target)
+            assert from_ is not None
+            assert to is not None
+            inode = self._names[from_[0]][from_[1]]
+            self._names[to[0]][to[1]] = inode
+            self.log.append(Made(*to, inode, is_directory=False))
 
     def unlink(self, path: str) -> None:
         with self._lock:

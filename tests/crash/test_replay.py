@@ -9,16 +9,23 @@ import hashlib
 import os
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from powercut import Disk, Tree, read_in, write_out
 from recording import Acknowledged, Change, Made, Recorder, Renamed, Synced, Written
-from story import Story, Violation, check, opened, record
+from story import COPY, Story, Violation, check, opened, record
 
+from registry.commands.reports import Silent
+from registry.oci.digest import Digest
 from registry.oci.names import SessionId
+from registry.storage import durable
 from registry.storage.durable import Directories
+from registry.store.gc import Collector, Options
+from registry.store.local import LocalStore
 
 pytestmark = pytest.mark.crash
 
@@ -56,12 +63,14 @@ def some(disk: Disk, chance: random.Random) -> Iterator[Tree]:
         yield disk.some(chance)
 
 
-def replay(log: list[Change], sessions: dict[SessionId, bytes], directory: Path, states: States) -> int:
-    """Check the states after every change of a log, each different one once; how many there were."""
+def replay(
+    log: list[Change], sessions: dict[SessionId, bytes], directory: Path, states: States, *, since: int = 0
+) -> int:
+    """Check the states after every change of a log since one, each different one once; how many there were."""
     disk, chance, seen = Disk(), random.Random(SEED), set[bytes]()
     for number, change in enumerate(log, 1):
         disk.feed(change)
-        for tree in states(disk, chance):
+        for tree in states(disk, chance) if number >= since else ():
             key = hashlib.sha256(repr((sorted(tree.items()), sorted(map(repr, disk.allowed.items())))).encode())
             if key.digest() in seen:
                 continue
@@ -117,6 +126,51 @@ def test_each_fsync_is_missed_when_it_is_taken_away(memory: Path, tmp_path: Path
     log, sessions = record(root, deaf_to=frozenset([forgotten]))
     with pytest.raises(Violation):
         replay(log, sessions, memory, strict)
+
+
+# A collection of garbage
+
+
+@pytest.fixture(scope="module")
+def collected(memory: Path) -> tuple[list[Change], dict[SessionId, bytes], int]:
+    """The story, then a collection long after it, which has to put one blob back; and where that begins in the log."""
+    root = memory / "collected"
+    root.mkdir()
+    recorder = Recorder(str(root))
+    with recorder.installed(), opened(root) as store:
+        story = Story(store, recorder.log)
+        asyncio.run(story.tell())
+        asyncio.run(push_lonely(store))
+        recorder.log.append(Acknowledged({("blob", COPY, Digest.of(b"")): Digest.of(b"")}))
+        begun, later, move = len(recorder.log), time.time() + 10_000, durable._move
+
+        def promised_meanwhile(source: str, target: str) -> None:
+            if Digest.of(b"").hex in source:
+                os.utime(source, (later, later))
+            move(source, target)
+
+        with patch.object(durable, "_move", promised_meanwhile):
+            collector = Collector(store._blobs, store._records, Options(grace=1), Silent(), lambda: later)
+            report = collector.collect()
+    assert (report.blobs_removed, report.blobs_young, report.links_removed) == (2, 1, 1)
+    return recorder.log, story.sessions, begun
+
+
+async def push_lonely(store: LocalStore) -> None:
+    """Two blobs that no manifest needs."""
+    async with await store.begin_upload(COPY) as upload:
+        await upload.commit(Digest.of(b""))
+    async with await store.begin_upload(COPY, "sha512") as upload:
+        await upload.commit(Digest.of(b"", "sha512"))
+
+
+@pytest.mark.parametrize("states", [strict, everything, some])
+def test_a_power_cut_in_a_collection_costs_nothing_that_is_needed(
+    collected: tuple[list[Change], dict[SessionId, bytes], int], memory: Path, states: States
+) -> None:
+    log, sessions, begun = collected
+    assert len(log) > begun + 10
+    replay(log, sessions, memory, states, since=begun)
 
 
 # Two processes

@@ -37,3 +37,9 @@ def on_disk(directory: Path) -> Iterator[Backend]:
 @pytest.fixture
 def store(stored: Backend) -> LocalStore:
     return stored.store
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What runs the tests that are coroutines."""
+    return "asyncio"

@@ -12,7 +12,7 @@ from making import CONFIG, LAYER, OTHER, REPOSITORY, Backend, body, push_blob
 
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, DigestInvalid, StorageFull, UploadBusy, UploadUnknown
-from registry.oci.names import SessionId
+from registry.oci.names import RepositoryName, SessionId
 from registry.storage import layout
 from registry.storage.base import BlobSource, Draft, Key, LocalFile
 from registry.store import local
@@ -28,7 +28,7 @@ def content(source: BlobSource) -> bytes:
     return source.path.read_bytes() if isinstance(source, LocalFile) else source.read(0, source.size)
 
 
-async def has(store: LocalStore, digest: Digest, repository: local.RepositoryName = REPOSITORY) -> bool:
+async def has(store: LocalStore, digest: Digest, repository: RepositoryName = REPOSITORY) -> bool:
     """Whether a repository has a blob: all three ways to ask agree."""
     try:
         size = await store.blob_size(repository, digest)

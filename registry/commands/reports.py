@@ -1,0 +1,133 @@
+"""What a garbage collection looks like: lines as registry:2 prints them, a progress bar, a report, a document."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from registry.oci.digest import Digest
+    from registry.oci.names import RepositoryName
+    from registry.store.gc import Report
+
+
+class Silent:
+    """`store.gc.Watch` that shows nothing."""
+
+    def begin(self, task: str, steps: int) -> None:
+        pass
+
+    def advance(self) -> None:
+        pass
+
+    def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:
+        pass
+
+    def blob_goes(self, digest: Digest) -> None:
+        pass
+
+    def marked(self, blobs: int, eligible: int, manifests: int) -> None:
+        pass
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show nothing more."""
+
+
+class Notes(Silent):
+    """Remembers what goes, for a document."""
+
+    def __init__(self) -> None:
+        self.manifests: list[dict[str, str]] = []
+        self.blobs: list[str] = []
+
+    def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:
+        self.manifests.append({"repository": repository, "digest": digest})
+
+    def blob_goes(self, digest: Digest) -> None:
+        self.blobs.append(digest)
+
+
+class Lines(Silent):
+    """Prints the lines that scripts for registry:2 look for; on a terminal also a bar, below them."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._is_seen = sys.stderr.isatty()
+
+    def begin(self, task: str, steps: int) -> None:
+        self.close()
+        if self._is_seen:
+            self._bar = typer.progressbar(length=steps, label=f"{task:<18}", file=sys.stderr)
+            self._bar.__enter__()
+
+    def advance(self) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+
+    def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:  # noqa: ARG002
+        self._say(f"manifest eligible for deletion: {digest}")
+
+    def blob_goes(self, digest: Digest) -> None:
+        self._say(f"blob eligible for deletion: {digest}")
+
+    def marked(self, blobs: int, eligible: int, manifests: int) -> None:
+        self._say(f"{blobs} blobs marked, {eligible} blobs and {manifests} manifests eligible for deletion")
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def _say(self, line: str) -> None:
+        if self._bar is not None:
+            typer.echo("\r\x1b[K", err=True, nl=False)  # the bar comes again below the line
+        typer.echo(line)
+
+
+def text(report: Report) -> str:
+    """The report, for people."""
+    manifests, blobs = report.manifests_removed, report.blobs_removed
+    verb = "to remove" if report.dry_run else "removed"
+    rows = [
+        ("repositories", f"{report.repositories:,}"),
+        ("manifests read", f"{report.manifests_read:,}"),
+        (f"manifests {verb}", f"{manifests:,}"),
+        (f"blobs {verb}", f"{blobs:,}, {size(report.bytes_freed)}"),
+        ("blobs kept", f"{report.blobs_kept:,}, {size(report.bytes_kept)}"),
+        ("too young to go", f"{report.blobs_young:,} blobs, {size(report.bytes_young)}"),
+        ("layer links removed", f"{report.links_removed:,}"),
+        ("seconds", f"{report.seconds:.1f}"),
+    ]
+    if report.manifests_young:
+        rows.insert(3, ("untagged, too young", f"{report.manifests_young:,} manifests"))
+    heading = "dry run, nothing was changed:" if report.dry_run else "done:"
+    lines = [heading, *(f"  {name:<20} {value}" for name, value in rows)]
+    return "\n".join([*lines, *(f"problem: {problem}" for problem in report.problems)])
+
+
+def document(report: Report, notes: Notes, aborted: str | None = None) -> dict[str, Any]:
+    """The report, for scripts."""
+    return {"aborted": aborted, **asdict(report), "removed": {"manifests": notes.manifests, "blobs": notes.blobs}}
+
+
+def size(count: int) -> str:
+    """A number of bytes, for people."""
+    amount = float(count)
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.1f} {unit}" if unit != "bytes" else f"{count} bytes"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
