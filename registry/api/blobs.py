@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from registry.api.context import joined
 from registry.api.responses import BlobResponse, empty_response
+from registry.oci.errors import RegistryError
 from registry.oci.headers import ByteRange, EntityTags, entity_tag, parse_ranges
 
 if TYPE_CHECKING:
@@ -34,9 +35,14 @@ def _headers(digest: Digest) -> dict[str, str]:
 async def get(api: Context, request: Request) -> ASGIApp:
     digest: Digest = request.path_params["digest"]
     source = await api.store.blob(request.path_params["repository"], digest)
-    if _is_known(request, digest):
-        return Response(status_code=304, headers=_headers(digest))
-    return BlobResponse(source, _ranges(request, digest, source.size), _headers(digest))
+    try:
+        if _is_known(request, digest):
+            source.close()
+            return Response(status_code=304, headers=_headers(digest))
+        return BlobResponse(source, _ranges(request, digest, source.size), _headers(digest))
+    except RegistryError:
+        source.close()
+        raise
 
 
 async def head(api: Context, request: Request) -> ASGIApp:

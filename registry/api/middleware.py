@@ -123,12 +123,13 @@ class Errors:
         except asyncio.CancelledError:  # the server's time to stop is over, and nothing comes after this
             if not started:
                 await error_response(_stopping())(scope, receive, send)
+        except (ClientDisconnect, ConnectionError):
+            log.info("client left: %s %r", scope["method"], scope["path"])
         except Exception as raised:
             error = _told(raised, scope)
-            if not started:
-                await error_response(error)(scope, receive, send)
-            elif not isinstance(raised, ClientDisconnect):
+            if started:
                 raise  # too late for another answer: the server cuts the connection, so that nobody takes it for whole
+            await error_response(error)(scope, receive, send)
 
 
 def _refuse_ambiguous(scope: Scope) -> None:
@@ -144,9 +145,6 @@ def _told(raised: Exception, scope: Scope) -> RegistryError:
     """What the client hears of an error, and the log of what the client does not hear."""
     request = f"{scope['method']} {scope['path']!r}"
     match raised:
-        case ClientDisconnect():
-            log.info("client left: %s", request)
-            return Unavailable("client left")
         case RegistryError():
             if raised.status >= 500 and raised.status != Unavailable.status:
                 log.error("%s: %s", request, raised.message)

@@ -10,12 +10,11 @@ All methods block; `store` calls them from threads. Every implementation passes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NewType, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NewType, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from registry.oci.digest import Bytes, Digest
 
@@ -33,10 +32,16 @@ class Busy(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """Content in a file, for the server to send as it likes best."""
+    """Content in an open file, for the server to send as it likes best: it outlives the blob's name.
 
-    path: Path
+    Whoever gets it closes it.
+    """
+
+    file: BinaryIO
     size: int
+
+    def close(self) -> None:
+        self.file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,9 @@ class Stream:
 
     size: int
     read: Callable[[int, int], bytes]
+
+    def close(self) -> None:
+        pass
 
 
 BlobSource = LocalFile | Stream
@@ -106,7 +114,7 @@ class Blobs(Protocol):
         """Size in bytes. Raises Missing."""
 
     def open(self, digest: Digest) -> BlobSource:
-        """Where its bytes are. Raises Missing."""
+        """Where its bytes are; to be closed. Raises Missing."""
 
     def read(self, digest: Digest, limit: int) -> bytes:
         """All of its bytes, in memory. Raises Missing, also for a blob of more than `limit` bytes."""

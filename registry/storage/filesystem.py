@@ -10,8 +10,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid
@@ -39,7 +38,15 @@ class FilesystemBlobs:
         return self._stat(digest).st_size
 
     def open(self, digest: Digest) -> LocalFile:
-        return LocalFile(Path(self._path(digest)), self._stat(digest).st_size)
+        try:
+            file = open(self._path(digest), "rb", buffering=0)  # noqa: SIM115 - whoever gets it closes it
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(digest) from None
+        size = os.fstat(file.fileno()).st_size
+        if _is_torn(digest, size):
+            file.close()
+            raise Missing(digest)
+        return LocalFile(cast("BinaryIO", file), size)
 
     def read(self, digest: Digest, limit: int) -> bytes:
         data = read(self._path(digest), limit)

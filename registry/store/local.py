@@ -72,7 +72,7 @@ class LocalStore:
     # Blobs
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
-        return await self._threads.run(self._blob, repository, digest)
+        return await self._threads.open(self._blob, repository, digest)
 
     def _blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
         try:

@@ -25,7 +25,7 @@ DIGEST = Digest.of(LAYER)
 
 
 def content(source: BlobSource) -> bytes:
-    return source.path.read_bytes() if isinstance(source, LocalFile) else source.read(0, source.size)
+    return source.file.read() if isinstance(source, LocalFile) else source.read(0, source.size)
 
 
 async def has(store: LocalStore, digest: Digest, repository: local.RepositoryName = REPOSITORY) -> bool:
