@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
-from registry.api.middleware import Counting, Errors, Headers, Traffic
-from registry.api.routes import router
+from registry.api.middleware import Edge, Traffic
+from registry.api.routes import Router
 from registry.oci.manifest import Platform
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
@@ -21,11 +20,7 @@ from registry.store.rules import Rules
 from registry.store.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
-
-    from starlette.routing import Router
-    from starlette.types import ASGIApp
+    from starlette.types import ASGIApp, Receive, Scope, Send
 
     from registry.config import Settings
     from registry.config.settings import Validation
@@ -60,9 +55,8 @@ def build(settings: Settings) -> Application:
         host=(settings.http.host or "").rstrip("/"),
         absolute=settings.http.relativeurls is False,
     )
-    routes = router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags))
-    routes.lifespan_context = _lifespan(threads)
-    return Application(Counting(Headers(Errors(routes), settings.http.headers), traffic), traffic)
+    routes = Router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags))
+    return Application(_living(Edge(routes, traffic, settings.http.headers), threads), traffic)
 
 
 def _storage(settings: Settings) -> tuple[Blobs, Records]:
@@ -97,10 +91,18 @@ def _rules(validation: Validation) -> Rules:
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
 
 
-def _lifespan(threads: Threads) -> Callable[[Router], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: Router) -> AsyncIterator[None]:
-        threads.adopt(asyncio.get_running_loop())
-        yield  # the event loop ends its threads, after their last call
+def _living(app: ASGIApp, threads: Threads) -> ASGIApp:
+    """Answers the server's lifespan messages; requests go to `app`."""
 
-    return lifespan
+    async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await app(scope, receive, send)
+            return
+        assert scope["type"] == "lifespan"
+        await receive()
+        threads.adopt(asyncio.get_running_loop())  # the event loop ends its threads, after their last call
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    return asgi

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from starlette.requests import ClientDisconnect
 
-from registry.api.responses import error_response
+from registry.api.responses import encoded, error_response
 from registry.oci.errors import InternalError, NoSuchEndpoint, RegistryError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -60,76 +60,48 @@ def _stopping() -> Unavailable:
     return Unavailable("the registry is stopping: try again", headers={"Retry-After": str(_RETRY_AFTER)})
 
 
-class Counting:
-    """Keeps the numbers of `Traffic`."""
+class Edge:
+    """Counts requests, adds headers to every answer, and answers what the handlers raise.
 
-    def __init__(self, app: ASGIApp, traffic: Traffic) -> None:
+    A RegistryError is answered as itself, anything else as 500 with a line in the log. The headers are the configured
+    ones, and the API version that old docker engines look for.
+    """
+
+    def __init__(self, app: ASGIApp, traffic: Traffic, headers: Mapping[str, Sequence[str]]) -> None:
         self._app = app
         self._traffic = traffic
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        self._traffic.active += 1
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            self._traffic.active -= 1
-            self._traffic.served += 1
-
-
-class Headers:
-    """Adds headers to every answer: the configured ones, and the API version that old docker engines look for."""
-
-    def __init__(self, app: ASGIApp, headers: Mapping[str, Sequence[str]]) -> None:
-        self._app = app
         self._headers = [(b"docker-distribution-api-version", b"registry/2.0")]
-        self._headers += [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, values in headers.items()
-            for value in values
-        ]
+        for name, values in headers.items():
+            for value in values:
+                self._headers += encoded({name: value})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *self._headers]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
-class Errors:
-    """Answers what the handlers raise: a RegistryError as itself, anything else as 500 with a line in the log."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
         started = False
 
-        async def send_and_note(message: Message) -> None:
+        def send_with_headers(message: Message) -> Awaitable[None]:
             nonlocal started
-            started = True
-            await send(message)
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] += self._headers
+            return send(message)
 
+        self._traffic.active += 1
         try:
             _refuse_ambiguous(scope)
-            await self._app(scope, receive, send_and_note)
+            await self._app(scope, receive, send_with_headers)
         except asyncio.CancelledError:  # the server's time to stop is over, and nothing comes after this
             if not started:
-                await error_response(_stopping())(scope, receive, send)
+                await error_response(_stopping())(scope, receive, send_with_headers)
         except (ClientDisconnect, ConnectionError):
             log.info("client left: %s %r", scope["method"], scope["path"])
         except Exception as raised:
             error = _told(raised, scope)
             if started:
                 raise  # too late for another answer: the server cuts the connection, so that nobody takes it for whole
-            await error_response(error)(scope, receive, send)
+            await error_response(error)(scope, receive, send_with_headers)
+        finally:
+            self._traffic.active -= 1
+            self._traffic.served += 1
 
 
 def _refuse_ambiguous(scope: Scope) -> None:

@@ -8,7 +8,6 @@ import secrets
 from typing import TYPE_CHECKING, Any, assert_never
 
 from aiofiles.threadpool.binary import AsyncFileIO
-from starlette.responses import Response
 
 from registry.storage.base import BlobSource, LocalFile, Stream
 
@@ -20,34 +19,69 @@ if TYPE_CHECKING:
     from registry.oci.errors import RegistryError
     from registry.oci.headers import ByteRange
 
+    Header = tuple[bytes, bytes]
     SendPart = Callable[[int, int], Awaitable[None]]
     """Sends so many bytes (the second) from an offset (the first)."""
 
 _SLICE = 1024 * 1024
+_WITHOUT_LENGTH = frozenset({204, 304})
+
+
+class Response:
+    """A status, headers, and a body that is in memory. The server leaves the body out of the answer to a HEAD.
+
+    Args:
+        headers: with names in lower case, as ASGI has them; on length, too, where there is one.
+    """
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: list[Header], body: bytes = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body})
+
+
+def encoded(headers: Mapping[str, str]) -> list[Header]:
+    """Headers as ASGI has them."""
+    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+
+
+def content_length(size: int) -> Header:
+    return b"content-length", b"%d" % size
 
 
 def error_response(error: RegistryError) -> Response:
     """`{"errors": [...]}`, as distribution-spec, "Error Codes", has it."""
-    return Response(
-        _json({"errors": error.entries()}), error.status, {**error.headers, "Content-Type": "application/json"}
-    )
+    headers = {**error.headers, "Content-Type": "application/json"}
+    return _with_body(error.status, headers, _json({"errors": error.entries()}))
 
 
 def json_response(
     content: Any, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
 ) -> Response:
     """JSON without a charset: a referrers list's Content-Type is compared to the letter by clients."""
-    return Response(_json(content), 200, {**(headers or {}), "Content-Type": media_type})
+    return _with_body(200, {**(headers or {}), "Content-Type": media_type}, _json(content))
+
+
+def empty_response(status: int, headers: Mapping[str, str]) -> Response:
+    """No body. A Content-Length of 0 is sent where the status allows one."""
+    if status in _WITHOUT_LENGTH:
+        return Response(status, encoded(headers))
+    return _with_body(status, headers, b"")
+
+
+def _with_body(status: int, headers: Mapping[str, str], body: bytes) -> Response:
+    return Response(status, [content_length(len(body)), *encoded(headers)], body)
 
 
 def _json(content: Any) -> bytes:
     """With a line end, as registry:2 has it: people read it with curl."""
     return json.dumps(content, separators=(",", ":"), ensure_ascii=False, default=str).encode() + b"\n"
-
-
-def empty_response(status: int, headers: Mapping[str, str]) -> Response:
-    """No body. A Content-Length of 0 is sent where the status allows one."""
-    return Response(b"", status, dict(headers))
 
 
 class BlobResponse:
@@ -103,8 +137,7 @@ class BlobResponse:
         await send({"type": "http.response.body", "body": tail, "more_body": True})
 
     async def _start(self, send: Send, status: int, length: int) -> None:
-        headers = [(b"content-length", str(length).encode("ascii"))]
-        headers += [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in self._headers.items()]
+        headers = [content_length(length), *encoded(self._headers)]
         await send({"type": "http.response.start", "status": status, "headers": headers})
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+_SMALL = 4096  # bytes; a link, and most manifests, are read in one piece
 _LEFTOVER = 24 * 3600  # seconds; no file takes so long to write, in any process that shares the root
 
 
@@ -93,13 +94,21 @@ def _mib(size: int) -> str:
 def read(path: str, limit: int) -> bytes:
     """All of a file. Raises Missing, also for one of more than `limit` bytes."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        descriptor = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(path) from None
+    try:
+        data = os.read(descriptor, _SMALL)
+        if len(data) == _SMALL:
+            size = os.fstat(descriptor).st_size
             if size > limit:
                 raise Missing(path)
-            data = b""
-            while part := file.read(size - len(data)):
+            while part := os.read(descriptor, size - len(data)):
                 data += part
-            return data
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except IsADirectoryError:
         raise Missing(path) from None
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise Missing(path)
+    return data

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from bisect import bisect_right
 from contextlib import asynccontextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -25,12 +26,13 @@ from registry.oci.errors import (
     UploadBusy,
     UploadUnknown,
 )
-from registry.oci.manifest import MOST_BYTES, media_type
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
 from registry.storage import layout
 from registry.storage.base import Busy, Missing
 from registry.store import catalog, links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
+from registry.store.manifests import Manifests
+from registry.store.names import Names
 from registry.store.referrers import Referrers
 from registry.store.upload import LocalUpload
 
@@ -66,7 +68,10 @@ class LocalStore:
         self._records = records
         self._threads = threads
         self._rules = rules
+        self._manifests = Manifests(blobs)
         self._referrers = Referrers(blobs, records)
+        self._tags = Names(records, _valid_tags)
+        self._paths = Names(records, catalog.ordered)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
     # Blobs
@@ -81,7 +86,7 @@ class LocalStore:
             raise BlobUnknown(detail={"digest": digest}) from None
 
     async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
-        return await self._threads.run(self._blob_size, repository, digest)
+        return await self._threads.look(self._blob_size, repository, digest)
 
     def _blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         try:
@@ -163,13 +168,13 @@ class LocalStore:
     # Manifests
 
     async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
-        return await self._threads.run(self._manifest, repository, reference)
+        return await self._threads.look(self._manifest, repository, reference)
 
     def _manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
         try:
             digest = reference if isinstance(reference, Digest) else self._tagged(repository, reference)
-            data = self._blobs.read(self._revision(repository, digest), MOST_BYTES)
-            return StoredManifest(digest, media_type(data), data)
+            data, kind = self._manifests.read(self._revision(repository, digest))
+            return StoredManifest(digest, kind, data)
         except (Missing, ManifestInvalid):
             raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
 
@@ -229,7 +234,7 @@ class LocalStore:
             self._target(layout.revision_link(repository, digest))
         except Missing:
             self._manifest(repository, digest)  # among the layers only a manifest is one
-        for tag in self._tag_names(repository):
+        for tag in map(Tag, self._tag_names(repository)):
             if self._tagged_or_none(repository, tag) == digest:
                 self._delete_tag(repository, tag)
         for link in layout.revision_link(repository, digest), layout.layer_link(repository, digest):
@@ -245,13 +250,14 @@ class LocalStore:
     # Lists
 
     async def tags(self, repository: RepositoryName, last: str = "", limit: int | None = None) -> Page:
-        return await self._threads.run(self._tags, repository, last, limit)
+        return await self._threads.run(self._list_tags, repository, last, limit)
 
-    def _tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
-        if not self._records.list(layout.manifests(repository)):
+    def _list_tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
+        names = self._tag_names(repository)
+        if not names and not self._records.list(layout.manifests(repository)):
             raise NameUnknown(detail={"name": repository})
-        names = sorted(tag for tag in self._tag_names(repository) if tag > last)
-        return _page((tag for tag in names if self._tagged_or_none(repository, tag)), limit)
+        following = names[bisect_right(names, last) :]
+        return _page((tag for tag in following if self._tagged_or_none(repository, Tag(tag))), limit)
 
     async def referrers(
         self,
@@ -268,7 +274,7 @@ class LocalStore:
         return await self._threads.run(self._repositories, last, limit)
 
     def _repositories(self, last: str, limit: int | None) -> Page:
-        return _page(catalog.walk(self._records, last), limit)
+        return _page(catalog.walk(self._paths, self._records, last), limit)
 
     @asynccontextmanager
     async def _turn(self, repository: RepositoryName) -> AsyncIterator[None]:
@@ -307,12 +313,9 @@ class LocalStore:
         except Missing:
             return None
 
-    def _tag_names(self, repository: RepositoryName) -> Iterator[Tag]:
-        for name in self._records.list(layout.tags(repository)):
-            try:
-                yield Tag(name)
-            except TagInvalid:
-                continue
+    def _tag_names(self, repository: RepositoryName) -> list[str]:
+        """Names that may be tags, in their order: whether they are, their links say."""
+        return self._tags.below(layout.tags(repository))
 
     def _require(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         try:
@@ -342,6 +345,17 @@ class LocalStore:
         except Missing:
             return False
         return True
+
+
+def _valid_tags(names: list[str]) -> list[str]:
+    def is_tag(name: str) -> bool:
+        try:
+            Tag(name)
+        except TagInvalid:
+            return False
+        return True
+
+    return sorted(filter(is_tag, names))
 
 
 def _page(names: Iterator[str], limit: int | None) -> Page:
