@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
@@ -62,6 +63,8 @@ _UPLOADS = _REPOSITORY + "blobs/uploads"
 _UPLOAD = _UPLOADS + "/{session}"
 _BLOB = _REPOSITORY + "blobs/{digest}"
 _MANIFEST = _REPOSITORY + "manifests/{reference}"
+
+_LONG = 512  # characters of a path that is not worth remembering
 
 _PARSERS: dict[str, Callable[[str], Any]] = {"reference": parse_reference, "digest": Digest, "session": SessionId}
 """What the last part of a path may be. Like the repository's name it takes anything, and says what is wrong with it."""
@@ -134,13 +137,14 @@ class Router:
             by_path[endpoint.path].append(endpoint)
         self._prefix = f"{api.locations.prefix}/v2/"
         self._fixed: dict[str, Resource] = {}
-        self._of_repositories: dict[tuple[str, ...], tuple[Resource, str]] = {}
+        self._known = lru_cache(maxsize=4096)(self._find)  # what is asked for once is asked for again
+        self._of_repositories: dict[tuple[str | None, ...], tuple[Resource, str]] = {}
         for path, endpoints in by_path.items():
             resource = Resource(api, endpoints)
             if path.startswith(_REPOSITORY):
                 *literal, last = path.removeprefix(_REPOSITORY).split("/")
                 name = last[1:-1] if last.startswith("{") else ""
-                self._of_repositories[*literal, "" if name else last] = (resource, name)
+                self._of_repositories[*literal, None if name else last] = (resource, name)
             else:
                 self._fixed[path if path == "/" else api.locations.prefix + path] = resource
 
@@ -149,14 +153,14 @@ class Router:
         path = scope["path"]
         resource = self._fixed.get(path)
         if resource is None:
-            resource, scope["path_params"] = self._find(path)
+            resource, scope["path_params"] = self._find(path) if len(path) > _LONG else self._known(path)
         await resource(scope, receive, send)
 
     def _find(self, path: str) -> tuple[Resource, dict[str, Any]]:
         parts = path.rsplit("/", 3)
         for begin in range(1, len(parts) - 1):
             *literal, last = parts[begin:]
-            found = self._of_repositories.get((*literal, last)) or self._of_repositories.get((*literal, ""))
+            found = self._of_repositories.get((*literal, last)) or self._of_repositories.get((*literal, None))
             repository = "/".join(parts[:begin])
             if found is not None and repository.startswith(self._prefix) and repository != self._prefix:
                 resource, name = found

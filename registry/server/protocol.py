@@ -31,6 +31,7 @@ IDLE = 120  # seconds an unused connection stays open: longer than the clients' 
 HEAD_SECONDS = 60  # from a connection, or the first byte of a request, to the end of its head
 _HEAD_MOST = 1024 * 1024  # bytes before a body, as Go's servers take
 _HELD_MOST = 64 * 1024  # bytes of requests that were sent ahead
+_BY_KERNEL: dict[str, dict[str, Any]] = {"http.response.zerocopysend": {}}
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -287,6 +288,7 @@ class HttpProtocol(asyncio.Protocol):
             "raw_path": raw_path,
             "query_string": url.query or b"",
             "headers": self._headers,
+            "extensions": _BY_KERNEL if self.is_plain else {},
         }
         self._exchange = Exchange(self, scope, body, version != "1.0" and self._parser.should_keep_alive())
         self._begin_head()

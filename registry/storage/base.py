@@ -10,11 +10,12 @@ All methods block; `store` calls them from threads. Every implementation passes 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NewType, Protocol
+from typing import TYPE_CHECKING, NewType, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
+    from io import FileIO
 
     from registry.oci.digest import Bytes, Digest
 
@@ -24,6 +25,10 @@ Key = NewType("Key", str)
 
 class Missing(LookupError):
     """Nothing is there: no such blob, record or draft."""
+
+
+class Cold(Exception):
+    """It is not in memory: only a thread may wait for it."""
 
 
 class Busy(Exception):
@@ -37,7 +42,7 @@ class LocalFile:
     Whoever gets it closes it.
     """
 
-    file: BinaryIO
+    file: FileIO
     size: int
 
     def close(self) -> None:
@@ -116,6 +121,9 @@ class Blobs(Protocol):
     def open(self, digest: Digest) -> BlobSource:
         """Where its bytes are; to be closed. Raises Missing."""
 
+    def open_warm(self, digest: Digest) -> BlobSource:
+        """As `open`, without waiting for the medium: for the event loop. Raises Missing, Cold."""
+
     def read(self, digest: Digest, limit: int) -> bytes:
         """All of its bytes, in memory. Raises Missing, also for a blob of more than `limit` bytes."""
 
@@ -154,6 +162,9 @@ class Records(Protocol):
 
     def read(self, key: Key) -> bytes:
         """Raises Missing."""
+
+    def read_warm(self, key: Key) -> bytes:
+        """As `read`, without waiting for the medium: for the event loop. Raises Missing, Cold."""
 
     def write(self, key: Key, value: bytes) -> None:
         """Set a value, atomically: a reader sees the old value or the new one, also after a crash."""

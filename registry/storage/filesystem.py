@@ -10,7 +10,7 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING
 
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid
@@ -39,14 +39,13 @@ class FilesystemBlobs:
 
     def open(self, digest: Digest) -> LocalFile:
         try:
-            file = open(self._path(digest), "rb", buffering=0)  # noqa: SIM115 - whoever gets it closes it
+            descriptor = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             raise Missing(digest) from None
-        size = os.fstat(file.fileno()).st_size
-        if _is_torn(digest, size):
-            file.close()
-            raise Missing(digest)
-        return LocalFile(cast("BinaryIO", file), size)
+        return _opened(digest, descriptor)
+
+    def open_warm(self, digest: Digest) -> LocalFile:
+        return _opened(digest, self._files.warm.open(self._path(digest)))
 
     def read(self, digest: Digest, limit: int) -> bytes:
         data = read(self._path(digest), limit)
@@ -132,6 +131,15 @@ class FilesystemBlobs:
         return found
 
 
+def _opened(digest: Digest, descriptor: int) -> LocalFile:
+    """A blob's open file; the descriptor is closed where it is none."""
+    size = os.fstat(descriptor).st_size
+    if _is_torn(digest, size):
+        os.close(descriptor)
+        raise Missing(digest)
+    return LocalFile(open(descriptor, "rb", buffering=0), size)
+
+
 def _is_torn(digest: Digest, size: int) -> bool:
     """Whether it is what a power cut leaves of a blob that registry:2 wrote: a name without bytes."""
     return size == 0 and not digest.is_of_nothing
@@ -145,6 +153,9 @@ class FilesystemRecords:
 
     def read(self, key: Key) -> bytes:
         return read(self._files.path(key), _RECORD_MOST)
+
+    def read_warm(self, key: Key) -> bytes:
+        return self._files.warm.read(self._files.path(key))
 
     def write(self, key: Key, value: bytes) -> None:
         durable.write_atomically(self._files.directories, self._files.path(key), value, self._files.temporary)

@@ -6,11 +6,13 @@ import errno
 import os
 import uuid
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from registry.oci.errors import Denied
 from registry.storage import durable, layout
 from registry.storage.base import Key, Missing
+from registry.storage.warm import Warm
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,6 +35,11 @@ class Filesystem:
         self.floor = floor
         self.temporary = self.path(layout.TEMPORARY)
         self.directories = durable.Directories(self.root)
+
+    @cached_property
+    def warm(self) -> Warm:
+        """What of it is in memory; asked for once the root is there."""
+        return Warm(self.root)
 
     def require_writable(self) -> None:
         """Make the root if it is missing, and see that all of the tree takes writes.

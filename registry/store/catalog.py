@@ -10,7 +10,7 @@ from registry.oci.errors import DigestInvalid, NameInvalid
 from registry.oci.names import RepositoryName
 from registry.storage import layout
 from registry.storage.base import Missing
-from registry.store import links
+from registry.store.links import Links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,7 +62,7 @@ def _holds_a_manifest(records: Records, path: str) -> bool:
     for algorithm in ALGORITHMS:
         for text in records.list(layout.revisions(name, algorithm)):
             try:
-                links.target(records, layout.revision_link(name, Digest(f"{algorithm}:{text}")))
+                Links(records.read).target(layout.revision_link(name, Digest(f"{algorithm}:{text}")))
             except (Missing, DigestInvalid):
                 continue
             return True

@@ -28,16 +28,17 @@ from registry.oci.errors import (
 )
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
 from registry.storage import layout
-from registry.storage.base import Busy, Missing
+from registry.storage.base import Busy, Cold, Missing
 from registry.store import catalog, links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
+from registry.store.links import Links
 from registry.store.manifests import Manifests
 from registry.store.names import Names
 from registry.store.referrers import Referrers
 from registry.store.upload import LocalUpload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from registry.oci.headers import Condition
     from registry.oci.manifest import Manifest
@@ -68,6 +69,8 @@ class LocalStore:
         self._records = records
         self._threads = threads
         self._rules = rules
+        self._links = Links(records.read)
+        self._warm = Links(records.read_warm)
         self._manifests = Manifests(blobs)
         self._referrers = Referrers(blobs, records)
         self._tags = Names(records, _valid_tags)
@@ -77,11 +80,16 @@ class LocalStore:
     # Blobs
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
-        return await self._threads.open(self._blob, repository, digest)
-
-    def _blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
         try:
-            return self._blobs.open(self._layer(repository, digest))
+            return self._blob(repository, digest, self._warm, self._blobs.open_warm)
+        except Cold:
+            return await self._threads.open(self._blob, repository, digest, self._links, self._blobs.open)
+
+    def _blob(
+        self, repository: RepositoryName, digest: Digest, links: Links, opened: Callable[[Digest], BlobSource]
+    ) -> BlobSource:
+        try:
+            return opened(links.layer(repository, digest))
         except Missing:
             raise BlobUnknown(detail={"digest": digest}) from None
 
@@ -90,7 +98,7 @@ class LocalStore:
 
     def _blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         try:
-            return self._blobs.promise(self._layer(repository, digest), lease=LEASE)
+            return self._blobs.promise(self._links.layer(repository, digest), lease=LEASE)
         except Missing:
             raise BlobUnknown(detail={"digest": digest}) from None
 
@@ -99,7 +107,7 @@ class LocalStore:
 
     def _mount_blob(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
         try:
-            target = self._layer(source, digest) if source else digest
+            target = self._links.layer(source, digest) if source else digest
             self._blobs.promise(target)
         except Missing:
             return False
@@ -113,7 +121,7 @@ class LocalStore:
     def _delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
         with self._records.exclusive(layout.lock(repository)):
             try:
-                self._layer(repository, digest)
+                self._links.layer(repository, digest)
                 self._records.delete(layout.layer_link(repository, digest))
             except Missing:
                 raise BlobUnknown(detail={"digest": digest}) from None
@@ -168,13 +176,28 @@ class LocalStore:
     # Manifests
 
     async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
-        return await self._threads.look(self._manifest, repository, reference)
-
-    def _manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
         try:
-            digest = reference if isinstance(reference, Digest) else self._tagged(repository, reference)
-            data, kind = self._manifests.read(self._revision(repository, digest))
-            return StoredManifest(digest, kind, data)
+            return self._known_manifest(repository, reference)
+        except Cold:
+            return await self._threads.look(self._read_manifest, repository, reference)
+
+    def _known_manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        """One that was read before, by a look at one link; nothing here waits. Raises Cold, ManifestUnknown.
+
+        A tag's link is made after that of the manifest it names, and removed before it: where the one is, the other is.
+        """
+        try:
+            if isinstance(reference, Digest):
+                return self._manifests.known(repository, reference, self._warm.revision(repository, reference))
+            digest = self._warm.tagged(repository, reference)
+            return self._manifests.known(repository, digest)
+        except Missing:
+            raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
+
+    def _read_manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        try:
+            digest = reference if isinstance(reference, Digest) else self._links.tagged(repository, reference)
+            return self._manifests.read(repository, digest, self._links.revision(repository, digest))
         except (Missing, ManifestInvalid):
             raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
 
@@ -231,9 +254,9 @@ class LocalStore:
 
     def _delete_revision(self, repository: RepositoryName, digest: Digest) -> None:
         try:
-            self._target(layout.revision_link(repository, digest))
+            self._links.target(layout.revision_link(repository, digest))
         except Missing:
-            self._manifest(repository, digest)  # among the layers only a manifest is one
+            self._read_manifest(repository, digest)  # among the layers only a manifest is one
         for tag in map(Tag, self._tag_names(repository)):
             if self._tagged_or_none(repository, tag) == digest:
                 self._delete_tag(repository, tag)
@@ -243,7 +266,7 @@ class LocalStore:
         self._records.clear(layout.revision(repository, digest))
 
     def _delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
-        self._tagged(repository, tag)
+        self._links.tagged(repository, tag)
         self._records.delete(layout.tag_link(repository, tag))
         self._records.clear(layout.tag(repository, tag))
 
@@ -290,26 +313,9 @@ class LocalStore:
     def _link(self, link: Key, digest: Digest) -> None:
         links.write(self._records, link, digest)
 
-    def _target(self, link: Key) -> Digest:
-        return links.target(self._records, link)
-
-    def _layer(self, repository: RepositoryName, digest: Digest) -> Digest:
-        """The content of a blob of the repository: registry:2 links a sha512 to the sha256 of the same bytes."""
-        return self._target(layout.layer_link(repository, digest))
-
-    def _revision(self, repository: RepositoryName, digest: Digest) -> Digest:
-        """The content of a manifest of the repository: distribution up to 2.1 linked it among the layers."""
-        try:
-            return self._target(layout.revision_link(repository, digest))
-        except Missing:
-            return self._layer(repository, digest)
-
-    def _tagged(self, repository: RepositoryName, tag: Tag) -> Digest:
-        return self._target(layout.tag_link(repository, tag))
-
     def _tagged_or_none(self, repository: RepositoryName, tag: Tag) -> Digest | None:
         try:
-            return self._tagged(repository, tag)
+            return self._links.tagged(repository, tag)
         except Missing:
             return None
 
@@ -319,7 +325,7 @@ class LocalStore:
 
     def _require(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         try:
-            current: Digest | None = self._manifest(repository, reference).digest
+            current: Digest | None = self._read_manifest(repository, reference).digest
         except ManifestUnknown:
             current = None
         if not condition.holds(current):
@@ -341,7 +347,7 @@ class LocalStore:
 
     def _has(self, link: Key) -> bool:
         try:
-            self._blobs.promise(self._target(link))
+            self._blobs.promise(self._links.target(link))
         except Missing:
             return False
         return True

@@ -18,8 +18,8 @@ from registry.oci.errors import DigestInvalid, ManifestInvalid
 from registry.oci.manifest import MOST_BYTES, Manifest
 from registry.storage import layout
 from registry.storage.base import Missing
-from registry.store import links
 from registry.store.base import ReferrersPage
+from registry.store.links import Links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +94,7 @@ class _Repository:
         """Every manifest that was read, and its subject."""
         self._blobs = blobs
         self._records = records
+        self._links = Links(records.read)
         self._name = name
         self._by_subject: dict[Digest, set[Digest]] = {}
         self._entries: dict[Digest, dict[str, Any]] = {}
@@ -139,7 +140,7 @@ class _Repository:
         may be pushed again.
         """
         try:
-            links.target(self._records, layout.revision_link(self._name, digest))
+            self._links.target(layout.revision_link(self._name, digest))
             data = self._blobs.read(digest, MOST_BYTES)
         except Missing:
             return False
@@ -169,7 +170,7 @@ class _Repository:
     def _entry(self, digest: Digest) -> dict[str, Any] | None:
         """The descriptor of a manifest; None where the repository has it no more."""
         try:
-            links.target(self._records, layout.revision_link(self._name, digest))
+            self._links.target(layout.revision_link(self._name, digest))
             if digest in self._entries:
                 return self._entries[digest]
             manifest = Manifest.parse(self._blobs.read(digest, MOST_BYTES))
