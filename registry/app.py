@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -20,7 +19,7 @@ from registry.store.rules import Rules
 from registry.store.threads import Threads
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import ASGIApp
 
     from registry.config import Settings
     from registry.config.settings import Validation
@@ -56,7 +55,7 @@ def build(settings: Settings) -> Application:
         absolute=settings.http.relativeurls is False,
     )
     routes = Router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags))
-    return Application(_living(Edge(routes, traffic, settings.http.headers), threads), traffic)
+    return Application(Edge(routes, traffic, settings.http.headers, threads.adopt), traffic)
 
 
 def _storage(settings: Settings) -> tuple[Blobs, Records]:
@@ -89,20 +88,3 @@ def _rules(validation: Validation) -> Rules:
     )
     platforms = {"all": None, "none": frozenset[Platform](), "list": frozenset(listed)}[indexes.platforms]
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
-
-
-def _living(app: ASGIApp, threads: Threads) -> ASGIApp:
-    """Answers the server's lifespan messages; requests go to `app`."""
-
-    async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            await app(scope, receive, send)
-            return
-        assert scope["type"] == "lifespan"
-        await receive()
-        threads.adopt(asyncio.get_running_loop())  # the event loop ends its threads, after their last call
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    return asgi

@@ -14,7 +14,7 @@ from registry.api.responses import encoded, error_response
 from registry.oci.errors import InternalError, NoSuchEndpoint, RegistryError, Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -63,12 +63,25 @@ def _stopping() -> Unavailable:
 class Edge:
     """Counts requests, adds headers to every answer, and answers what the handlers raise.
 
+    Args:
+        app: answers requests.
+        traffic: is kept up to date.
+        headers: of every answer, beside the API version that old docker engines look for.
+        begin: is called with the event loop once there is one.
+
     A RegistryError is answered as itself, anything else as 500 with a line in the log. The headers are the configured
     ones, and the API version that old docker engines look for.
     """
 
-    def __init__(self, app: ASGIApp, traffic: Traffic, headers: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        traffic: Traffic,
+        headers: Mapping[str, Sequence[str]],
+        begin: Callable[[asyncio.AbstractEventLoop], None],
+    ) -> None:
         self._app = app
+        self._begin = begin
         self._traffic = traffic
         self._headers = [(b"docker-distribution-api-version", b"registry/2.0")]
         for name, values in headers.items():
@@ -76,6 +89,9 @@ class Edge:
                 self._headers += encoded({name: value})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._live(receive, send)
+            return
         started = False
 
         def send_with_headers(message: Message) -> Awaitable[None]:
@@ -103,13 +119,22 @@ class Edge:
             self._traffic.active -= 1
             self._traffic.served += 1
 
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """The server's lifespan messages."""
+        await receive()
+        self._begin(asyncio.get_running_loop())
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+
 
 def _refuse_ambiguous(scope: Scope) -> None:
     """`%2f` became a separator when the server decoded the path, and a pattern's `$` overlooks a line end.
 
     No client sends them, but who tries paths out.
     """
-    if b"%2f" in scope.get("raw_path", b"").lower() or "\n" in scope["path"]:
+    raw = scope["raw_path"]
+    if b"%" in raw and (b"%2f" in raw.lower() or "\n" in scope["path"]):
         raise NoSuchEndpoint("no such endpoint: the path has an encoded slash or line end")
 
 

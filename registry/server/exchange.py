@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import lru_cache
 from http import HTTPStatus
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,6 +17,8 @@ from registry.server.descriptor import Descriptor
 from registry.server.framing import Sized
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from registry.server.framing import Framing
     from registry.server.protocol import HttpProtocol
 
@@ -29,6 +32,17 @@ _CONTINUE = (b"expect", b"100-continue")
 _FLUSH = 0.005  # seconds between two looks at what is not sent yet
 _WITHOUT_BODY = frozenset({204, 304})
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus}
+
+
+@lru_cache(maxsize=1024)
+def _rendered(status: int, headers: tuple[tuple[bytes, bytes], ...]) -> tuple[bytes, int | None, bool]:
+    """The lines of a head, the body's length, and whether the connection ends; many answers have the same ones."""
+    lines = [_STATUS_LINES[status], *(name + b": " + value + b"\r\n" for name, value in headers)]
+    head = b"".join(lines)
+    if not len(lines) == head.count(b"\n") == head.count(b"\r"):
+        raise RuntimeError("a header with a line end in it")
+    length = next((int(value) for name, value in headers if name == b"content-length"), None)
+    return head, length, (b"connection", b"close") in headers
 
 
 class Exchange:
@@ -222,27 +236,19 @@ class Exchange:
         if not message.get("more_body", False):
             self._complete()
 
-    def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    def _begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.has_answered = True
         self._expects_continue = False
         if access.isEnabledFor(logging.INFO):
             self._log(status)
-        lines = [_STATUS_LINES[status]]
-        length = None
-        for name, value in headers:
-            lines.append(name + b": " + value + b"\r\n")
-            if name == b"content-length":
-                length = int(value)
-            elif name == b"connection" and value.lower() == b"close":
-                self.keeps_alive = False
+        head, length, closes = _rendered(status, tuple(headers))
         if length is None and status not in _WITHOUT_BODY:
             self._is_chunked = True
-            lines.append(b"transfer-encoding: chunked\r\n")
-        if not self.keeps_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join(lines)
-        if not len(lines) == head.count(b"\n") == head.count(b"\r"):
-            raise RuntimeError("a header with a line end in it")
+            head += b"transfer-encoding: chunked\r\n"
+        if closes:
+            self.keeps_alive = False
+        elif not self.keeps_alive:
+            head += b"connection: close\r\n"
         self._left = length or 0
         self._head = head + self._protocol.state.head + b"\r\n"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -19,6 +20,7 @@ from registry.server import framing
 from registry.server.exchange import Exchange
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
     from concurrent.futures import Executor
 
     import uvicorn
@@ -101,9 +103,9 @@ class HttpProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
-        if exchange is None:
+        if exchange is None and not self._held:
             self._parse(data)
-        elif exchange.body_ended:
+        elif exchange is None or exchange.body_ended:
             self._hold(data)
         elif (used := self._feed_body(exchange, data)) >= 0:
             if used < len(data):
@@ -179,8 +181,16 @@ class HttpProtocol(asyncio.Protocol):
             return
         self.deadline = self.loop.time() + IDLE
         if self._held:
-            data, self._held = self._held, b""
-            self._parse(data)
+            self.loop.call_soon(self._parse_held)  # not here: of many that were sent ahead, each would call the next
+        else:
+            self.go_on()
+
+    def _parse_held(self) -> None:
+        data, self._held = self._held, b""
+        if self._exchange is not None or self._is_closing:
+            self._held = data
+            return
+        self._parse(data)
         if len(self._held) <= _HELD_MOST:
             self.go_on()
 
@@ -240,7 +250,19 @@ class HttpProtocol(asyncio.Protocol):
             data = data[used:]
         if data:
             self._hold(data)
-        task = self.loop.create_task(exchange.run(self.app))
+        self._run(exchange.run(self.app))
+
+    def _run(self, answering: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine: at once up to where it waits, and from there as a task.
+
+        Most answers wait for nothing, and a task costs about as much as one of those. So the app's first step has no
+        current task; it must not ask for one.
+        """
+        try:
+            awaited = answering.send(None)
+        except StopIteration:
+            return
+        task = self.loop.create_task(_end(_Rest(answering, awaited)))
         self.state.tasks.add(task)
         task.add_done_callback(self.state.tasks.discard)
 
@@ -300,6 +322,30 @@ class HttpProtocol(asyncio.Protocol):
         if self._exchange is None or not self._exchange.has_answered:
             self.transport.write(f"{head}Connection: close\r\n\r\n{body}".encode("ascii"))
         self.close()
+
+
+@dataclass(slots=True)
+class _Rest:
+    """The rest of a coroutine that has begun to wait, to be awaited."""
+
+    coroutine: Coroutine[Any, Any, None]
+    awaited: Any
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        while True:
+            try:
+                try:
+                    value = yield self.awaited
+                except BaseException as error:  # noqa: BLE001 - it is for the coroutine, cancellation too
+                    self.awaited = self.coroutine.throw(error)
+                else:
+                    self.awaited = self.coroutine.send(value)
+            except StopIteration:
+                return
+
+
+async def _end(rest: _Rest) -> None:
+    await rest
 
 
 def _address(name: object) -> tuple[str, int] | None:
