@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
-from registry.api.middleware import Counting, Errors, Headers, Traffic
-from registry.api.routes import router
+from registry.api.middleware import Edge, Traffic
+from registry.api.routes import Router
 from registry.auth.passwordfile import PasswordFile
 from registry.auth.passwords import Passwords
 from registry.oci.manifest import Platform
@@ -24,10 +23,6 @@ from registry.store.rules import Rules
 from registry.store.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-    from contextlib import AbstractAsyncContextManager
-
-    from starlette.routing import Router
     from starlette.types import ASGIApp
 
     from registry.config import Settings
@@ -70,9 +65,9 @@ def build(settings: Settings, users: PasswordFile | None = None, *, lease: float
         absolute=settings.http.relativeurls is False,
     )
     passwords = _passwords(settings, users)
-    routes = router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags, passwords))
-    routes.lifespan_context = _lifespan(threads, passwords)
-    return Application(Counting(Headers(Errors(routes), settings.http.headers), traffic), traffic)
+    routes = Router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags, passwords))
+    living = _Living(threads, passwords)
+    return Application(Edge(routes, traffic, settings.http.headers, living), traffic)
 
 
 def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
@@ -129,12 +124,16 @@ def _rules(validation: Validation) -> Rules:
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
 
 
-def _lifespan(threads: Threads, passwords: Passwords | None) -> Callable[[Router], AbstractAsyncContextManager[None]]:
-    @asynccontextmanager
-    async def lifespan(_: Router) -> AsyncIterator[None]:
-        threads.adopt(asyncio.get_running_loop())
-        yield  # the event loop ends its threads, after their last call
-        if passwords is not None:
-            passwords.close()
+@dataclass(frozen=True, slots=True)
+class _Living:
+    """What begins and ends with the event loop. The loop ends the store's threads itself, after their last call."""
 
-    return lifespan
+    threads: Threads
+    passwords: Passwords | None
+
+    def begin(self) -> None:
+        self.threads.adopt(asyncio.get_running_loop())
+
+    def end(self) -> None:
+        if self.passwords is not None:
+            self.passwords.close()

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-
 from registry.api.context import joined
-from registry.api.responses import BlobResponse, empty_response
+from registry.api.responses import BlobResponse, Response, content_length, empty_response, encoded
+from registry.oci.errors import RegistryError
 from registry.oci.headers import ByteRange, EntityTags, entity_tag, parse_ranges
 
 if TYPE_CHECKING:
@@ -34,17 +33,22 @@ def _headers(digest: Digest) -> dict[str, str]:
 async def get(api: Context, request: Request) -> ASGIApp:
     digest: Digest = request.path_params["digest"]
     source = await api.store.blob(request.path_params["repository"], digest)
-    if _is_known(request, digest):
-        return Response(status_code=304, headers=_headers(digest))
-    return BlobResponse(source, _ranges(request, digest, source.size), _headers(digest))
+    try:
+        if _is_known(request, digest):
+            source.close()
+            return empty_response(304, _headers(digest))
+        return BlobResponse(source, _ranges(request, digest, source.size), _headers(digest))
+    except RegistryError:
+        source.close()
+        raise
 
 
 async def head(api: Context, request: Request) -> ASGIApp:
     digest: Digest = request.path_params["digest"]
     size = await api.store.blob_size(request.path_params["repository"], digest)
     if _is_known(request, digest):
-        return Response(status_code=304, headers=_headers(digest))
-    return Response(headers={**_headers(digest), "Content-Length": str(size)})
+        return empty_response(304, _headers(digest))
+    return Response(200, [content_length(size), *encoded(_headers(digest))])
 
 
 async def delete(api: Context, request: Request) -> ASGIApp:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 def joined(request: Request, name: str) -> str | None:
     """A header that is a list, and may therefore stand on several lines (RFC 9110 section 5.3); None without it."""
-    lines = request.headers.getlist(name)
+    wanted = name.encode("ascii")
+    lines = [value.decode("latin-1") for given, value in request.scope["headers"] if given == wanted]
     return ", ".join(lines) if lines else None
 
 

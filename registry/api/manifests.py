@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from starlette.responses import Response
-
 from registry.api.context import joined
-from registry.api.responses import empty_response
+from registry.api.responses import Response, content_length, empty_response, encoded
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid, TooLarge
 from registry.oci.headers import Condition, EntityTags, entity_tag
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from registry.api.context import Context
+    from registry.api.responses import Header
 
 _LARGE = 64 * 1024  # bytes; more is hashed and parsed in a thread, where it delays nobody
 
@@ -28,15 +28,18 @@ async def get(api: Context, request: Request) -> ASGIApp:
     """What is stored, whatever `Accept` says: there is only one form of it (HEAD too: the server drops the body)."""
     repository, reference = _target(request)
     found = await api.store.manifest(repository, reference)
-    headers = {
-        "Content-Type": found.media_type,
-        "Docker-Content-Digest": found.digest,
-        "ETag": entity_tag(found.digest),
-    }
+    headers = _headers(found.digest, found.media_type)
     known = joined(request, "if-none-match")
     if known is not None and EntityTags.parse(known).match(found.digest):
-        return Response(status_code=304, headers=headers)
-    return Response(found.data, headers=headers)
+        return Response(304, [*headers])
+    return Response(200, [content_length(len(found.data)), *headers], found.data)
+
+
+@lru_cache(maxsize=1024)
+def _headers(digest: Digest, media_type: str) -> tuple[Header, ...]:
+    """Each manifest has its own, and they never change."""
+    headers = {"Content-Type": media_type, "Docker-Content-Digest": digest, "ETag": entity_tag(digest)}
+    return tuple(encoded(headers))
 
 
 async def put(api: Context, request: Request) -> ASGIApp:
@@ -52,19 +55,16 @@ async def put(api: Context, request: Request) -> ASGIApp:
     else:
         tags = [reference]
     await api.store.put_manifest(repository, digest, manifest, tags, _condition(request))
-    response = empty_response(
-        201,
-        {
-            "Location": api.locations.manifest(request, repository, digest),
-            "Docker-Content-Digest": digest,
-            "ETag": entity_tag(digest),
-        },
-    )
+    headers = {
+        "Location": api.locations.manifest(request, repository, digest),
+        "Docker-Content-Digest": digest,
+        "ETag": entity_tag(digest),
+    }
     if manifest.subject is not None:
-        response.headers["OCI-Subject"] = manifest.subject.digest
+        headers["OCI-Subject"] = manifest.subject.digest
+    response = empty_response(201, headers)
     if isinstance(reference, Digest):
-        for tag in tags:
-            response.headers.append("OCI-Tag", tag)
+        response.headers += [(b"oci-tag", tag.encode("ascii")) for tag in tags]
     return response
 
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
-from starlette.routing import Route, Router
 
 from registry.api import blobs, listing, manifests, uploads
 from registry.api.responses import empty_response, json_response
 from registry.oci.digest import Digest
 from registry.oci.errors import MethodNotAllowed, NoSuchEndpoint, Unsupported
-from registry.oci.names import Reference, RepositoryName, SessionId, parse_reference
+from registry.oci.names import RepositoryName, SessionId, parse_reference
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -26,54 +25,6 @@ if TYPE_CHECKING:
     from registry.auth.base import Authenticator
 
     Handler = Callable[[Context, Request], Awaitable[ASGIApp]]
-
-
-class _Name(Convertor[RepositoryName]):
-    """Takes anything, slashes too, and says what is wrong with it: a 400 tells more than a 404."""
-
-    regex = ".+"
-
-    def convert(self, value: str) -> RepositoryName:
-        return RepositoryName(value)
-
-    def to_string(self, value: RepositoryName) -> str:
-        return value
-
-
-class _Digest(Convertor[Digest]):
-    regex = "[^/]+"
-
-    def convert(self, value: str) -> Digest:
-        return Digest(value)
-
-    def to_string(self, value: Digest) -> str:
-        return value
-
-
-class _Reference(Convertor[Reference]):
-    regex = "[^/]+"
-
-    def convert(self, value: str) -> Reference:
-        return parse_reference(value)
-
-    def to_string(self, value: Reference) -> str:
-        return value
-
-
-class _Session(Convertor[SessionId]):
-    regex = "[^/]+"
-
-    def convert(self, value: str) -> SessionId:
-        return SessionId(value)
-
-    def to_string(self, value: SessionId) -> str:
-        return value
-
-
-register_url_convertor("repository", _Name())
-register_url_convertor("digest", _Digest())
-register_url_convertor("reference", _Reference())
-register_url_convertor("session", _Session())
 
 
 class Access(Enum):
@@ -108,10 +59,16 @@ async def _support(api: Context, request: Request) -> ASGIApp:  # noqa: ARG001
     return json_response({})
 
 
-_UPLOADS = "/v2/{repository:repository}/blobs/uploads"
-_UPLOAD = _UPLOADS + "/{session:session}"
-_BLOB = "/v2/{repository:repository}/blobs/{digest:digest}"
-_MANIFEST = "/v2/{repository:repository}/manifests/{reference:reference}"
+_REPOSITORY = "/v2/{repository}/"
+_UPLOADS = _REPOSITORY + "blobs/uploads"
+_UPLOAD = _UPLOADS + "/{session}"
+_BLOB = _REPOSITORY + "blobs/{digest}"
+_MANIFEST = _REPOSITORY + "manifests/{reference}"
+
+_LONG = 512  # characters of a path that is not worth remembering
+
+_PARSERS: dict[str, Callable[[str], Any]] = {"reference": parse_reference, "digest": Digest, "session": SessionId}
+"""What the last part of a path may be. Like the repository's name it takes anything, and says what is wrong with it."""
 
 ENDPOINTS = (
     Endpoint("GET", "/", _ok, Access.NONE),
@@ -130,8 +87,8 @@ ENDPOINTS = (
     Endpoint("GET", _BLOB, blobs.get, Access.PULL),
     Endpoint("HEAD", _BLOB, blobs.head, Access.PULL),
     Endpoint("DELETE", _BLOB, blobs.delete, Access.DELETE),
-    Endpoint("GET", "/v2/{repository:repository}/tags/list", listing.tags, Access.PULL),
-    Endpoint("GET", "/v2/{repository:repository}/referrers/{digest:digest}", listing.referrers, Access.PULL),
+    Endpoint("GET", _REPOSITORY + "tags/list", listing.tags, Access.PULL),
+    Endpoint("GET", _REPOSITORY + "referrers/{digest}", listing.referrers, Access.PULL),
 )
 
 
@@ -176,15 +133,48 @@ async def _identify(authenticator: Authenticator, scope: Scope) -> None:
     await authenticator.check(given, client[0] if client else "")
 
 
-def router(api: Context) -> Router:
-    """Every endpoint below the configured prefix, and the root, where health checks ask."""
-    by_path: dict[str, list[Endpoint]] = defaultdict(list)
-    for endpoint in ENDPOINTS:
-        prefix = "" if endpoint.access is Access.NONE else api.locations.prefix
-        by_path[prefix + endpoint.path].append(endpoint)
-    routes = [Route(path, Resource(api, found)) for path, found in by_path.items()]
-    return Router(routes, redirect_slashes=False, default=_nothing_here)
+class Router:
+    """Every endpoint below the configured prefix, and the root, where health checks ask.
 
+    A repository's name may have any number of parts, so a path is read from its end: two or three parts say what it is,
+    and all before them is the name.
+    """
 
-async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001
-    raise NoSuchEndpoint(f"no such endpoint: {scope['path'][:200]!r}")
+    def __init__(self, api: Context) -> None:
+        by_path: dict[str, list[Endpoint]] = defaultdict(list)
+        for endpoint in ENDPOINTS:
+            by_path[endpoint.path].append(endpoint)
+        self._prefix = f"{api.locations.prefix}/v2/"
+        self._fixed: dict[str, Resource] = {}
+        self._known = lru_cache(maxsize=4096)(self._find)  # what is asked for once is asked for again
+        self._of_repositories: dict[tuple[str | None, ...], tuple[Resource, str]] = {}
+        for path, endpoints in by_path.items():
+            resource = Resource(api, endpoints)
+            if path.startswith(_REPOSITORY):
+                *literal, last = path.removeprefix(_REPOSITORY).split("/")
+                name = last[1:-1] if last.startswith("{") else ""
+                self._of_repositories[*literal, None if name else last] = (resource, name)
+            else:
+                self._fixed[path if path == "/" else api.locations.prefix + path] = resource
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises RegistryError: there is no such endpoint, its path has something invalid, or the handler's own."""
+        path = scope["path"]
+        resource = self._fixed.get(path)
+        if resource is None:
+            resource, scope["path_params"] = self._find(path) if len(path) > _LONG else self._known(path)
+        await resource(scope, receive, send)
+
+    def _find(self, path: str) -> tuple[Resource, dict[str, Any]]:
+        parts = path.rsplit("/", 3)
+        for begin in range(1, len(parts) - 1):
+            *literal, last = parts[begin:]
+            found = self._of_repositories.get((*literal, last)) or self._of_repositories.get((*literal, None))
+            repository = "/".join(parts[:begin])
+            if found is not None and repository.startswith(self._prefix) and repository != self._prefix:
+                resource, name = found
+                parameters: dict[str, Any] = {"repository": RepositoryName(repository[len(self._prefix) :])}
+                if name:
+                    parameters[name] = _PARSERS[name](last)
+                return resource, parameters
+        raise NoSuchEndpoint(f"no such endpoint: {path[:200]!r}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NewType, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
+    from io import FileIO
 
     from registry.oci.digest import Bytes, Digest
 
@@ -25,6 +25,10 @@ Key = NewType("Key", str)
 
 class Missing(LookupError):
     """Nothing is there: no such blob, record or draft."""
+
+
+class Cold(Exception):
+    """It is not in memory: only a thread may wait for it."""
 
 
 class Busy(Exception):
@@ -48,10 +52,16 @@ class StoredBlob:
 
 @dataclass(frozen=True, slots=True)
 class LocalFile:
-    """Content in a file, for the server to send as it likes best."""
+    """Content in an open file, for the server to send as it likes best: it outlives the blob's name.
 
-    path: Path
+    Whoever gets it closes it.
+    """
+
+    file: FileIO
     size: int
+
+    def close(self) -> None:
+        self.file.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +71,20 @@ class Stream:
     size: int
     read: Callable[[int, int], bytes]
 
+    def close(self) -> None:
+        pass
+
 
 BlobSource = LocalFile | Stream
 """Where a blob's bytes are. Storage says what to send; the API decides how."""
 
 
 def first_bytes(source: BlobSource, length: int) -> bytes:
-    """The beginning of some content. Raises Missing where it went away meanwhile."""
-    if isinstance(source, Stream):
-        return source.read(0, length)
+    """The beginning of some content, which is closed."""
     try:
-        with source.path.open("rb", buffering=0) as file:
-            return file.read(length)
-    except FileNotFoundError:
-        raise Missing(source.path) from None
+        return source.read(0, length) if isinstance(source, Stream) else source.file.read(length)
+    finally:
+        source.close()
 
 
 class Draft(Protocol):
@@ -132,7 +142,10 @@ class Blobs(Protocol):
         """Size in bytes. Raises Missing."""
 
     def open(self, digest: Digest) -> BlobSource:
-        """Where its bytes are. Raises Missing."""
+        """Where its bytes are; to be closed. Raises Missing."""
+
+    def open_warm(self, digest: Digest) -> BlobSource:
+        """As `open`, without waiting for the medium: for the event loop. Raises Missing, Cold."""
 
     def read(self, digest: Digest, limit: int) -> bytes:
         """All of its bytes, in memory. Raises Missing, also for a blob of more than `limit` bytes."""
@@ -191,6 +204,9 @@ class Records(Protocol):
 
     def read(self, key: Key) -> bytes:
         """Raises Missing."""
+
+    def read_warm(self, key: Key) -> bytes:
+        """As `read`, without waiting for the medium: for the event loop. Raises Missing, Cold."""
 
     def write(self, key: Key, value: bytes) -> None:
         """Set a value, atomically: a reader sees the old value or the new one, also after a crash."""

@@ -10,7 +10,6 @@ import os
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry.oci.digest import ALGORITHMS, Digest
@@ -39,7 +38,14 @@ class FilesystemBlobs:
         return self._stat(digest).st_size
 
     def open(self, digest: Digest) -> LocalFile:
-        return LocalFile(Path(self._path(digest)), self._stat(digest).st_size)
+        try:
+            descriptor = os.open(self._path(digest), os.O_RDONLY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(digest) from None
+        return _opened(digest, descriptor)
+
+    def open_warm(self, digest: Digest) -> LocalFile:
+        return _opened(digest, self._files.warm.open(self._path(digest)))
 
     def read(self, digest: Digest, limit: int) -> bytes:
         data = read(self._path(digest), limit)
@@ -150,6 +156,15 @@ class FilesystemBlobs:
         return found
 
 
+def _opened(digest: Digest, descriptor: int) -> LocalFile:
+    """A blob's open file; the descriptor is closed where it is none."""
+    size = os.fstat(descriptor).st_size
+    if _is_torn(digest, size):
+        os.close(descriptor)
+        raise Missing(digest)
+    return LocalFile(open(descriptor, "rb", buffering=0), size)
+
+
 def _is_torn(digest: Digest, size: int) -> bool:
     """Whether it is what a power cut leaves of a blob that registry:2 wrote: a name without bytes."""
     return size == 0 and not digest.is_of_nothing
@@ -170,6 +185,9 @@ class FilesystemRecords:
 
     def read(self, key: Key) -> bytes:
         return read(self._files.path(key), _RECORD_MOST)
+
+    def read_warm(self, key: Key) -> bytes:
+        return self._files.warm.read(self._files.path(key))
 
     def write(self, key: Key, value: bytes) -> None:
         durable.write_atomically(self._files.directories, self._files.path(key), value, self._files.temporary)

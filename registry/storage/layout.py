@@ -28,6 +28,7 @@ A `link` holds exactly `<alg>:<hex>`.
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from registry.storage.base import Key
@@ -76,6 +77,7 @@ def layers_named_by(name: RepositoryName, algorithm: str) -> Key:
     return Key(f"{layers(name)}/{algorithm}")
 
 
+@lru_cache(maxsize=4096)
 def layer_link(name: RepositoryName, digest: Digest) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{LAYERS}/{_split(digest)}/link")
 
@@ -92,6 +94,7 @@ def revision(name: RepositoryName, digest: Digest) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/revisions/{_split(digest)}")
 
 
+@lru_cache(maxsize=4096)
 def revision_link(name: str, digest: Digest) -> Key:
     return Key(f"{REPOSITORIES}/{name}/{MANIFESTS}/revisions/{_split(digest)}/link")
 
@@ -109,6 +112,7 @@ def tag(name: RepositoryName, of: Tag) -> Key:
     return Key(f"{tags(name)}/{of}")
 
 
+@lru_cache(maxsize=4096)
 def tag_link(name: RepositoryName, of: Tag) -> Key:
     return Key(f"{tags(name)}/{of}/current/link")
 

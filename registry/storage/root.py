@@ -6,16 +6,19 @@ import errno
 import os
 import uuid
 from contextlib import suppress
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from registry.oci.errors import Denied
 from registry.storage import durable, layout
 from registry.storage.base import Key, Missing
+from registry.storage.warm import Warm
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
+_SMALL = 4096  # bytes; a link, and most manifests, are read in one piece
 _LEFTOVER = 24 * 3600  # seconds; no file takes so long to write, in any process that shares the root
 
 
@@ -32,6 +35,11 @@ class Filesystem:
         self.floor = floor
         self.temporary = self.path(layout.TEMPORARY)
         self.directories = durable.Directories(self.root)
+
+    @cached_property
+    def warm(self) -> Warm:
+        """What of it is in memory; asked for once the root is there."""
+        return Warm(self.root)
 
     def require_writable(self) -> None:
         """Make the root if it is missing, tidy up after a crash, and see that all of the tree takes writes.
@@ -98,13 +106,21 @@ def _mib(size: int) -> str:
 def read(path: str, limit: int) -> bytes:
     """All of a file. Raises Missing, also for one of more than `limit` bytes."""
     try:
-        with open(path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
+        descriptor = os.open(path, os.O_RDONLY)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Missing(path) from None
+    try:
+        data = os.read(descriptor, _SMALL)
+        if len(data) == _SMALL:
+            size = os.fstat(descriptor).st_size
             if size > limit:
                 raise Missing(path)
-            data = b""
-            while part := file.read(size - len(data)):
+            while part := os.read(descriptor, size - len(data)):
                 data += part
-            return data
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except IsADirectoryError:
         raise Missing(path) from None
+    finally:
+        os.close(descriptor)
+    if len(data) > limit:
+        raise Missing(path)
+    return data

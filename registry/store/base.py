@@ -94,7 +94,7 @@ class Store(Protocol):
     """A registry's content. Names and digests are validated values; errors are `RegistryError`s."""
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
-        """Where a blob's bytes are. Raises BlobUnknown."""
+        """Where a blob's bytes are; whoever gets it closes it. Raises BlobUnknown."""
 
     async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         """Size in bytes of a blob that will stay for as long as a push takes. Raises BlobUnknown."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
 from registry.oci.errors import NameInvalid
@@ -14,22 +15,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from registry.storage.base import Records
+    from registry.store.names import Names
 
 
-def walk(records: Records, last: str = "", path: str = "") -> Iterator[RepositoryName]:
-    """Repositories that hold a manifest, after `last`, in the order of their bytes.
+def ordered(children: list[str]) -> list[str]:
+    """The directories in a repository's directory, in the order in which `walk` meets them.
 
     That is not the order of a walk by directories: `a-b` comes before `a/b`, as `-` is less than `/`. So a directory
-    stands in the list of its siblings twice: as a repository, and, with a slash, as what is below it.
+    stands in the list twice: as a repository, and, with a slash, as what is below it.
     """
-    children = [name for name in records.list(layout.repository(path)) if not name.startswith("_")]
-    for name in sorted([*children, *(f"{name}/" for name in children)]):
-        full = f"{path}/{name}" if path else name
+    names = [name for name in children if not name.startswith("_")]
+    return sorted([*names, *(f"{name}/" for name in names)])
+
+
+def walk(names: Names, records: Records, last: str = "", path: str = "") -> Iterator[RepositoryName]:
+    """Repositories that hold a manifest, after `last`, in the order of their bytes.
+
+    Args:
+        names: sorted by `ordered`.
+        records: of the same storage.
+        last: as below `path`.
+        path: where to look, with a slash at its end; empty for everywhere.
+    """
+    here = names.below(layout.repository(path[:-1]))
+    above, slash, rest = last.partition("/")
+    if slash and _holds(here, f"{above}/"):
+        yield from walk(names, records, rest, f"{path}{above}/")
+    for name in here[bisect_right(here, last) :]:
         if name.endswith("/"):
-            if full > last or last.startswith(full):
-                yield from walk(records, last, full[:-1])
-        elif full > last and _holds_a_manifest(records, full):
-            yield RepositoryName(full)
+            yield from walk(names, records, "", path + name)
+        elif _holds_a_manifest(records, path + name):
+            yield RepositoryName(path + name)
+
+
+def _holds(names: list[str], name: str) -> bool:
+    position = bisect_left(names, name)
+    return position < len(names) and names[position] == name
 
 
 def every(records: Records, path: str = "") -> Iterator[str]:

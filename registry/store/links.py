@@ -6,7 +6,8 @@ One that a power cut emptied, or that holds anything but a digest, is no link.
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Protocol
 
 from registry.oci.digest import ALGORITHMS, Digest
 from registry.oci.errors import DigestInvalid, TagInvalid
@@ -25,12 +26,48 @@ class Torn(Missing):
     """There is a link, but it names nothing."""
 
 
-def target(records: Records, link: Key) -> Digest:
+class Reads(Protocol):
+    """What links are read from. What it raises goes through."""
+
+    def read(self, key: Key, /) -> bytes: ...
+
+
+class AtHand:
+    """Links that are in memory: reading another one raises Cold, and does not wait."""
+
+    def __init__(self, records: Records) -> None:
+        self.read = records.read_warm
+
+
+def target(records: Reads, link: Key) -> Digest:
     """The digest that a link names; blanks around it do not matter. Raises Missing; Torn where it is garbled."""
     try:
-        return Digest(records.read(link).decode("ascii", "replace").strip())
+        return _digest(records.read(link))
     except DigestInvalid:
         raise Torn(link) from None
+
+
+@lru_cache(maxsize=4096)
+def _digest(text: bytes) -> Digest:
+    return Digest(text.decode("ascii", "replace").strip())
+
+
+def layer(records: Reads, repository: RepositoryName, digest: Digest) -> Digest:
+    """The content of a blob of the repository: registry:2 links a sha512 to the sha256 of the same bytes."""
+    return target(records, layout.layer_link(repository, digest))
+
+
+def revision(records: Reads, repository: RepositoryName, digest: Digest) -> Digest:
+    """The content of a manifest of the repository: distribution up to 2.1 linked it among the layers."""
+    try:
+        return target(records, layout.revision_link(repository, digest))
+    except Missing:
+        return layer(records, repository, digest)
+
+
+def tagged(records: Reads, repository: RepositoryName, tag: Tag) -> Digest:
+    """What a tag names."""
+    return target(records, layout.tag_link(repository, tag))
 
 
 def write(records: Records, link: Key, digest: Digest) -> None:

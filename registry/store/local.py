@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from bisect import bisect_right
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -24,17 +25,18 @@ from registry.oci.errors import (
     UploadBusy,
     UploadUnknown,
 )
-from registry.oci.manifest import MOST_BYTES, media_type
-from registry.oci.names import SessionId
+from registry.oci.names import Reference, RepositoryName, SessionId, Tag
 from registry.storage import layout
-from registry.storage.base import Busy, Missing
+from registry.storage.base import Busy, Cold, Missing
 from registry.store import catalog, links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
+from registry.store.manifests import Manifests
+from registry.store.names import Names
 from registry.store.referrers import Referrers
 from registry.store.upload import LocalUpload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from registry.oci.headers import Condition
     from registry.oci.manifest import Manifest
@@ -68,26 +70,35 @@ class LocalStore:
         self._threads = threads
         self._rules = rules
         self._lease = lease
+        self._at_hand = links.AtHand(records)
+        self._manifests = Manifests(blobs)
         self._referrers = Referrers(blobs, records)
+        self._tags = Names(records, _valid_tags)
+        self._paths = Names(records, catalog.ordered)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
     # Blobs
 
     async def blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
-        return await self._threads.run(self._blob, repository, digest)
-
-    def _blob(self, repository: RepositoryName, digest: Digest) -> BlobSource:
         try:
-            return self._blobs.open(self._layer(repository, digest))
+            return self._blob(repository, digest, self._at_hand, self._blobs.open_warm)
+        except Cold:
+            return await self._threads.open(self._blob, repository, digest, self._records, self._blobs.open)
+
+    def _blob(
+        self, repository: RepositoryName, digest: Digest, records: links.Reads, opened: Callable[[Digest], BlobSource]
+    ) -> BlobSource:
+        try:
+            return opened(links.layer(records, repository, digest))
         except Missing:
             raise BlobUnknown(detail={"digest": digest}) from None
 
     async def blob_size(self, repository: RepositoryName, digest: Digest) -> int:
-        return await self._threads.run(self._blob_size, repository, digest)
+        return await self._threads.look(self._blob_size, repository, digest)
 
     def _blob_size(self, repository: RepositoryName, digest: Digest) -> int:
         try:
-            return self._blobs.promise(self._layer(repository, digest), lease=self._lease)
+            return self._blobs.promise(links.layer(self._records, repository, digest), lease=self._lease)
         except Missing:
             raise BlobUnknown(detail={"digest": digest}) from None
 
@@ -96,7 +107,7 @@ class LocalStore:
 
     def _mount_blob(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
         try:
-            target = self._layer(source, digest) if source else digest
+            target = links.layer(self._records, source, digest) if source else digest
             self._blobs.promise(target)
         except Missing:
             return False
@@ -110,7 +121,7 @@ class LocalStore:
     def _delete_blob(self, repository: RepositoryName, digest: Digest) -> None:
         with self._records.exclusive(layout.lock(repository)):
             try:
-                self._layer(repository, digest)
+                links.layer(self._records, repository, digest)
                 self._records.delete(layout.layer_link(repository, digest))
             except Missing:
                 raise BlobUnknown(detail={"digest": digest}) from None
@@ -165,13 +176,30 @@ class LocalStore:
     # Manifests
 
     async def manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
-        return await self._threads.run(self._manifest, repository, reference)
-
-    def _manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
         try:
-            digest = reference if isinstance(reference, Digest) else self._tagged(repository, reference)
-            data = self._blobs.read(self._revision(repository, digest), MOST_BYTES)
-            return StoredManifest(digest, media_type(data), data)
+            return self._known_manifest(repository, reference)
+        except Cold:
+            return await self._threads.look(self._read_manifest, repository, reference)
+
+    def _known_manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        """One that was read before, by a look at one link; nothing here waits. Raises Cold, ManifestUnknown.
+
+        A tag's link is made after that of the manifest it names, and removed before it: where the one is, the other is.
+        """
+        try:
+            if isinstance(reference, Digest):
+                return self._manifests.known(
+                    repository, reference, links.revision(self._at_hand, repository, reference)
+                )
+            digest = links.tagged(self._at_hand, repository, reference)
+            return self._manifests.known(repository, digest)
+        except Missing:
+            raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
+
+    def _read_manifest(self, repository: RepositoryName, reference: Reference) -> StoredManifest:
+        try:
+            digest = reference if isinstance(reference, Digest) else links.tagged(self._records, repository, reference)
+            return self._manifests.read(repository, digest, links.revision(self._records, repository, digest))
         except (Missing, ManifestInvalid):
             raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
 
@@ -228,29 +256,30 @@ class LocalStore:
 
     def _delete_revision(self, repository: RepositoryName, digest: Digest) -> None:
         try:
-            self._target(layout.revision_link(repository, digest))
+            links.target(self._records, layout.revision_link(repository, digest))
         except Missing:
-            self._manifest(repository, digest)  # among the layers only a manifest is one
+            self._read_manifest(repository, digest)  # among the layers only a manifest is one
         for tag in links.tags(self._records, repository):
             if self._tagged_or_none(repository, tag) == digest:
                 self._delete_tag(repository, tag)
         links.remove_revision(self._records, repository, digest)
 
     def _delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
-        self._tagged(repository, tag)
+        links.tagged(self._records, repository, tag)
         self._records.delete(layout.tag_link(repository, tag))
         self._records.clear(layout.tag(repository, tag))
 
     # Lists
 
     async def tags(self, repository: RepositoryName, last: str = "", limit: int | None = None) -> Page:
-        return await self._threads.run(self._tags, repository, last, limit)
+        return await self._threads.run(self._list_tags, repository, last, limit)
 
-    def _tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
-        if not self._records.list(layout.manifests(repository)):
+    def _list_tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
+        names = self._tags.below(layout.tags(repository))
+        if not names and not self._records.list(layout.manifests(repository)):
             raise NameUnknown(detail={"name": repository})
-        names = sorted(tag for tag in links.tags(self._records, repository) if tag > last)
-        return _page((tag for tag in names if self._tagged_or_none(repository, tag)), limit)
+        following = names[bisect_right(names, last) :]
+        return _page((tag for tag in following if self._tagged_or_none(repository, Tag(tag))), limit)
 
     async def referrers(
         self,
@@ -267,7 +296,7 @@ class LocalStore:
         return await self._threads.run(self._repositories, last, limit)
 
     def _repositories(self, last: str, limit: int | None) -> Page:
-        return _page(catalog.walk(self._records, last), limit)
+        return _page(catalog.walk(self._paths, self._records, last), limit)
 
     @asynccontextmanager
     async def _turn(self, repository: RepositoryName) -> AsyncIterator[None]:
@@ -283,32 +312,15 @@ class LocalStore:
     def _link(self, link: Key, digest: Digest) -> None:
         links.write(self._records, link, digest)
 
-    def _target(self, link: Key) -> Digest:
-        return links.target(self._records, link)
-
-    def _layer(self, repository: RepositoryName, digest: Digest) -> Digest:
-        """The content of a blob of the repository: registry:2 links a sha512 to the sha256 of the same bytes."""
-        return self._target(layout.layer_link(repository, digest))
-
-    def _revision(self, repository: RepositoryName, digest: Digest) -> Digest:
-        """The content of a manifest of the repository: distribution up to 2.1 linked it among the layers."""
-        try:
-            return self._target(layout.revision_link(repository, digest))
-        except Missing:
-            return self._layer(repository, digest)
-
-    def _tagged(self, repository: RepositoryName, tag: Tag) -> Digest:
-        return self._target(layout.tag_link(repository, tag))
-
     def _tagged_or_none(self, repository: RepositoryName, tag: Tag) -> Digest | None:
         try:
-            return self._tagged(repository, tag)
+            return links.tagged(self._records, repository, tag)
         except Missing:
             return None
 
     def _require(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         try:
-            current: Digest | None = self._manifest(repository, reference).digest
+            current: Digest | None = self._read_manifest(repository, reference).digest
         except ManifestUnknown:
             current = None
         if not condition.holds(current):
@@ -330,10 +342,21 @@ class LocalStore:
 
     def _has(self, link: Key) -> bool:
         try:
-            self._blobs.promise(self._target(link))
+            self._blobs.promise(links.target(self._records, link))
         except Missing:
             return False
         return True
+
+
+def _valid_tags(names: list[str]) -> list[str]:
+    def is_tag(name: str) -> bool:
+        try:
+            Tag(name)
+        except TagInvalid:
+            return False
+        return True
+
+    return sorted(filter(is_tag, names))
 
 
 def _page(names: Iterator[str], limit: int | None) -> Page:

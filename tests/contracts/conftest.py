@@ -43,7 +43,8 @@ def content_of() -> Callable[[BlobSource], bytes]:
 
     def content(source: BlobSource) -> bytes:
         if isinstance(source, LocalFile):
-            data = source.path.read_bytes()
+            data = source.file.read()
+            source.close()
         else:
             data = b""
             while part := source.read(len(data), 4097):

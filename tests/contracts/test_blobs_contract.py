@@ -124,6 +124,7 @@ def test_a_stream_gives_no_bytes_only_at_its_end(blobs: Blobs) -> None:
         assert read(0, 1) == ONE[:1]
         assert read(len(ONE) - 1, 100) == ONE[-1:]
         assert read(len(ONE), 100) == b""
+    source.close()
 
 
 # Blobs: leases, and their end

@@ -218,7 +218,8 @@ async def _blob(store: LocalStore, repository: RepositoryName, digest: Digest) -
     except BlobUnknown:
         return None
     assert isinstance(source, LocalFile)
-    data = await asyncio.to_thread(source.path.read_bytes)
+    data = await asyncio.to_thread(source.file.read)
+    source.close()
     _require(len(data) == size == source.size, f"blob {digest} has {len(data)} bytes, and {size} are told")
     return Digest.of(data, digest.algorithm)
 

@@ -60,7 +60,9 @@ def test_the_blob_of_nothing_is_there(blobs: FilesystemBlobs, algorithm: str) ->
     blobs.put(digest, b"")
     assert blobs.size(digest) == blobs.promise(digest) == 0
     assert blobs.read(digest, 0) == b""
-    assert isinstance(blobs.open(digest), LocalFile)
+    source = blobs.open(digest)
+    assert isinstance(source, LocalFile)
+    source.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 6999])
@@ -432,7 +434,7 @@ def test_reading_renews_nothing(blobs: FilesystemBlobs, root: Path) -> None:
     age(path, 100)
     blobs.size(DIGEST)
     blobs.read(DIGEST, MIB)
-    blobs.open(DIGEST)
+    blobs.open(DIGEST).close()
     assert time.time() - path.stat().st_mtime > 90
 
 

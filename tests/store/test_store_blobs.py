@@ -25,7 +25,10 @@ DIGEST = Digest.of(LAYER)
 
 
 def content(source: BlobSource) -> bytes:
-    return source.path.read_bytes() if isinstance(source, LocalFile) else source.read(0, source.size)
+    try:
+        return source.file.read() if isinstance(source, LocalFile) else source.read(0, source.size)
+    finally:
+        source.close()
 
 
 async def has(store: LocalStore, digest: Digest, repository: RepositoryName = REPOSITORY) -> bool:
@@ -37,8 +40,9 @@ async def has(store: LocalStore, digest: Digest, repository: RepositoryName = RE
             await store.blob(repository, digest)
         return False
     source = await store.blob(repository, digest)
-    assert source.size == size == len(content(source))
-    assert Digest.of(content(source), digest.algorithm) == digest or digest.algorithm == "sha512"
+    data = content(source)
+    assert source.size == size == len(data)
+    assert Digest.of(data, digest.algorithm) == digest or digest.algorithm == "sha512"
     return True
 
 

@@ -55,7 +55,8 @@ def test_a_push_cancelled_in_any_step_leaves_the_blob_whole_or_as_it_was(on_disk
         with pytest.raises(asyncio.CancelledError):
             await pushing
         source = await on_disk.store.blob(REPOSITORY, DIGEST)
-        assert Digest.of(source.path.read_bytes()) == DIGEST
+        assert Digest.of(source.file.read()) == DIGEST
+        source.close()
 
     asyncio.run(scenario())
 
@@ -82,6 +83,7 @@ def test_a_first_push_cancelled_while_it_is_published_makes_a_whole_blob_or_none
             source = await on_disk.store.blob(REPOSITORY, DIGEST)
         except BlobUnknown:
             return
-        assert Digest.of(source.path.read_bytes()) == DIGEST
+        assert Digest.of(source.file.read()) == DIGEST
+        source.close()
 
     asyncio.run(scenario())

@@ -1,0 +1,6 @@
+"""All that knows uvicorn: listening, TLS, HTTP on a connection, and stopping without breaking what is under way."""
+
+from registry.server.listening import Tls, listen
+from registry.server.running import Busy, serve
+
+__all__ = ["Busy", "Tls", "listen", "serve"]
