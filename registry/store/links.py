@@ -85,7 +85,12 @@ def remove_revision(records: Records, repository: RepositoryName, digest: Digest
 
 def tags(records: Records, repository: RepositoryName) -> Iterator[Tag]:
     """What may be a tag; it is one if its `current` link names something."""
-    for name in records.list(layout.tags(repository)):
+    return valid_tags(records.list(layout.tags(repository)))
+
+
+def valid_tags(names: list[str]) -> Iterator[Tag]:
+    """Those of the names that a tag can have."""
+    for name in names:
         try:
             yield Tag(name)
         except TagInvalid:

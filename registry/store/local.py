@@ -26,7 +26,6 @@ from registry.oci.errors import (
     UploadUnknown,
 )
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
-from registry.storage import layout
 from registry.storage.base import Busy, Cold, Missing
 from registry.store import catalog, links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 
     from registry.oci.headers import Condition
     from registry.oci.manifest import Manifest
-    from registry.oci.names import Reference, RepositoryName, Tag
+    from registry.oci.names import Reference, RepositoryName
     from registry.storage.base import Blobs, BlobSource, Draft, Key, Records
     from registry.store.rules import Rules
     from registry.store.threads import Threads
@@ -73,7 +72,7 @@ class LocalStore:
         self._at_hand = links.AtHand(records)
         self._manifests = Manifests(blobs)
         self._referrers = Referrers(blobs, records)
-        self._tags = Names(records, _valid_tags)
+        self._tags = Names(records, _tags_in_order)
         self._paths = Names(records, catalog.ordered)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -333,11 +332,11 @@ class LocalStore:
                 yield blob.address
         for child in manifest.children:
             # The index of BuildKit's older caches has blobs for children.
-            links = (
+            known_by = (
                 layout.revision_link(repository, child.address),
                 layout.layer_link(repository, child.address),
             )
-            if not any(self._has(link) for link in links) and self._rules.needs(child):
+            if not any(self._has(link) for link in known_by) and self._rules.needs(child):
                 yield child.address
 
     def _has(self, link: Key) -> bool:
@@ -348,15 +347,8 @@ class LocalStore:
         return True
 
 
-def _valid_tags(names: list[str]) -> list[str]:
-    def is_tag(name: str) -> bool:
-        try:
-            Tag(name)
-        except TagInvalid:
-            return False
-        return True
-
-    return sorted(filter(is_tag, names))
+def _tags_in_order(names: list[str]) -> list[str]:
+    return sorted(links.valid_tags(names))
 
 
 def _page(names: Iterator[str], limit: int | None) -> Page:

@@ -14,6 +14,8 @@ class Swarm:
     def __init__(self, rig: Path, directory: Path) -> None:
         self.rig = str(rig)
         self.directory = directory
+        self.again: list[subprocess.Popen[bytes]] = []
+        """Nodes that were switched off and on."""
         self.environment = os.environ | {"RIG_DIR": str(directory), "RIG_PACKAGES": "openssh-client rsync"}
 
     def begin_up(self) -> subprocess.Popen[bytes]:
@@ -29,6 +31,8 @@ class Swarm:
 
     def down(self) -> None:
         subprocess.run([self.rig, "down"], env=self.environment, stdin=subprocess.DEVNULL, timeout=60, check=True)
+        for node in self.again:
+            node.wait(30)
 
     def try_run(
         self, node: str, line: str, *, seconds: float = 60, text: str | None = None
@@ -128,6 +132,7 @@ class Swarm:
                 stderr=console,
                 start_new_session=True,
             )
+        self.again.append(again)
         os.sched_setaffinity(again.pid, cpus)
         (folder / f"{node}.pid").write_text(f"{again.pid}\n")
 
