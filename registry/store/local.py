@@ -26,6 +26,7 @@ from registry.oci.errors import (
     UploadUnknown,
 )
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
+from registry.storage import layout
 from registry.storage.base import Busy, Cold, Missing
 from registry.store import catalog, links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
