@@ -21,6 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 _PATIENCE = 20  # ms that a thread waits for a peer that kept up so far
+_SIP = 128 * 1024  # bytes read at a time from a peer that does not keep up
 _TURN = 32 * 1024 * 1024  # bytes that one thread sends before others have a turn
 _SLICE = 4 * 1024 * 1024  # bytes of one sendfile: it can be ended between two
 
@@ -43,8 +44,12 @@ class Descriptor:
         self._kept_up = True
         self._has_ended = False  # the peer has sent its last byte, or is gone
 
-    async def receive(self, buffer: memoryview, take: Callable[[memoryview], T]) -> T | None:
-        """Fill a buffer as far as the peer sends without a pause, and understand it, in a thread.
+    async def receive(self, most: int, take: Callable[[memoryview], T]) -> T | None:
+        """Read as far as the peer sends without a pause, and understand it, in a thread.
+
+        Args:
+            most: bytes to read; all of them in memory at once, but none while the peer is waited for.
+            take: makes something of the bytes that came. It may keep them.
 
         Returns:
             What `take` makes of the bytes that came, some at least; None where the peer has ended.
@@ -53,7 +58,7 @@ class Descriptor:
             What `take` raises.
         """
         while not self._closing:
-            received, taken = await self._in_thread(self._receive, buffer, take)
+            received, taken = await self._in_thread(self._receive, most, take)
             if received or self._has_ended:
                 return taken
             await self._ready(self._loop.add_reader, self._loop.remove_reader)
@@ -83,7 +88,8 @@ class Descriptor:
 
     # In a thread
 
-    def _receive(self, buffer: memoryview, take: Callable[[memoryview], T]) -> tuple[int, T | None]:
+    def _receive(self, most: int, take: Callable[[memoryview], T]) -> tuple[int, T | None]:
+        buffer = memoryview(bytearray(most if self._kept_up else min(most, _SIP)))
         filled = 0
         while filled < len(buffer):
             try:
@@ -99,6 +105,8 @@ class Descriptor:
                 break
             filled += received
         self._kept_up = filled == len(buffer)
+        if filled < len(buffer) // 2:
+            buffer = memoryview(bytes(buffer[:filled]))  # whoever keeps the bytes keeps no more than them
         return filled, take(buffer[:filled]) if filled else None
 
     def _send_file(self, head: bytes, file: int, offset: int, count: int) -> tuple[bytes, int]:

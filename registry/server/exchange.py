@@ -175,7 +175,7 @@ class Exchange:
         size = min(self._body.left, _BUFFER) if isinstance(self._body, Sized) else _BUFFER
         self._protocol.hold_up()
         try:
-            found = await self._own_descriptor().receive(memoryview(bytearray(size)), self._take)
+            found = await self._own_descriptor().receive(size, self._take)
         except ValueError as error:
             self._protocol.refuse_body(error)
             self.has_left = True

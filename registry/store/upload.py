@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from registry.store.threads import Threads
 
 BATCH = 1024 * 1024
-"""Bytes collected before a thread is asked to write them."""
+"""Bytes collected while a thread writes, before the sender has to wait for it."""
 
 MOST_PARTS = 512
 """Pieces collected, however small: each costs more than its bytes."""
@@ -65,7 +65,7 @@ class LocalUpload:
             async for part in body:
                 batch.append(part)
                 size += len(part)
-                if size >= BATCH or len(batch) >= MOST_PARTS:
+                if size >= BATCH or len(batch) >= MOST_PARTS or self._is_idle:
                     await self._settled()
                     self._call = self._threads.start(self._draft.write, batch)
                     batch, size = [], 0
@@ -103,6 +103,11 @@ class LocalUpload:
         await self._settled()
         self._call = call = self._threads.start(function, *args, **kwargs)
         return await self._end_of(call)
+
+    @property
+    def _is_idle(self) -> bool:
+        """Whether nothing is being written: then what there is goes at once, and a slow sender holds no memory."""
+        return self._call is None or self._call.done()
 
     async def _settled(self) -> None:
         if self._call is not None:
