@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
+_BETWEEN = re.compile(rb"\r\n([1-9a-fA-F][0-9a-fA-F]{0,15})\r\n")  # two chunks, when all of it is there
 _LINE_MOST = 1024  # bytes of a line that says how long a chunk is, and of a trailer
 _TRAILER_MOST = 64  # lines
 
@@ -76,6 +77,10 @@ class Chunked:
                 self._left -= len(part)
                 if not self._left:
                     self._next = _Next.END_OF_DATA
+            elif self._next is _Next.END_OF_DATA and (found := _BETWEEN.match(data, position)):
+                self._left = int(found[1], 16)
+                self._next = _Next.DATA
+                position = found.end()
             else:
                 position += self._take_line(data[position:])
         return parts, position

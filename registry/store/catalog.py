@@ -28,7 +28,7 @@ def ordered(children: list[str]) -> list[str]:
     return sorted([*names, *(f"{name}/" for name in names)])
 
 
-def walk(names: Names, records: Records, last: str = "", path: str = "") -> Iterator[RepositoryName]:
+def walk(names: Names[list[str]], records: Records, last: str = "", path: str = "") -> Iterator[RepositoryName]:
     """Repositories that hold a manifest, after `last`, in the order of their bytes.
 
     Args:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from bisect import bisect_right
 from contextlib import asynccontextmanager
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ from registry.storage.base import Busy, Cold, Missing
 from registry.store import catalog, links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
 from registry.store.manifests import Manifests
-from registry.store.names import Names
+from registry.store.names import Names, Tags
 from registry.store.referrers import Referrers
 from registry.store.upload import LocalUpload
 
@@ -73,7 +72,7 @@ class LocalStore:
         self._at_hand = links.AtHand(records)
         self._manifests = Manifests(blobs)
         self._referrers = Referrers(blobs, records)
-        self._tags = Names(records, _tags_in_order)
+        self._tags = Names(records, Tags)
         self._paths = Names(records, catalog.ordered)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -275,11 +274,10 @@ class LocalStore:
         return await self._threads.run(self._list_tags, repository, last, limit)
 
     def _list_tags(self, repository: RepositoryName, last: str, limit: int | None) -> Page:
-        names = self._tags.below(layout.tags(repository))
-        if not names and not self._records.list(layout.manifests(repository)):
+        known = self._tags.below(layout.tags(repository))
+        if not known and not self._records.list(layout.manifests(repository)):
             raise NameUnknown(detail={"name": repository})
-        following = names[bisect_right(names, last) :]
-        return _page((tag for tag in following if self._tagged_or_none(repository, Tag(tag))), limit)
+        return _page(known.after(last, lambda tag: self._tagged_or_none(repository, tag) is not None), limit)
 
     async def referrers(
         self,
@@ -346,10 +344,6 @@ class LocalStore:
         except Missing:
             return False
         return True
-
-
-def _tags_in_order(names: list[str]) -> list[str]:
-    return sorted(links.valid_tags(names))
 
 
 def _page(names: Iterator[str], limit: int | None) -> Page:
