@@ -169,7 +169,9 @@ class Router:
         parts = path.rsplit("/", 3)
         for begin in range(1, len(parts) - 1):
             *literal, last = parts[begin:]
-            found = self._of_repositories.get((*literal, last)) or self._of_repositories.get((*literal, None))
+            found = self._of_repositories.get((*literal, last))
+            if found is None and last:
+                found = self._of_repositories.get((*literal, None))
             repository = "/".join(parts[:begin])
             if found is not None and repository.startswith(self._prefix) and repository != self._prefix:
                 resource, name = found

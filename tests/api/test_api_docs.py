@@ -11,8 +11,8 @@ PAGE = (HERE.parent.parent / "docs" / "api.md").read_text()
 
 
 def as_written(path: str) -> str:
-    """`/v2/<name>/blobs/<digest>` for `/v2/{repository:repository}/blobs/{digest:digest}`."""
-    return re.sub(r"\{(\w+):\w+\}", lambda found: f"<{found[1]}>", path).replace("<repository>", "<name>")
+    """`/v2/<name>/blobs/<digest>` for `/v2/{repository}/blobs/{digest}`."""
+    return re.sub(r"\{(\w+)\}", lambda found: f"<{found[1]}>", path).replace("<repository>", "<name>")
 
 
 def test_every_endpoint_is_on_the_page():

@@ -29,7 +29,7 @@ VALUES = {
     "session": "6d2e5f4c-0000-4000-8000-000000000000",
 }
 ROWS = [
-    (endpoint.method, re.sub(r"\{(\w+):\w+\}", lambda found: VALUES[found[1]], endpoint.path), endpoint.access)
+    (endpoint.method, re.sub(r"\{(\w+)\}", lambda found: VALUES[found[1]], endpoint.path), endpoint.access)
     for endpoint in ENDPOINTS
 ]
 ASKING = [(method, path) for method, path, access in ROWS if access is not Access.NONE]
