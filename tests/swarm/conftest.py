@@ -82,6 +82,7 @@ if RUNS:
                     swarm.end_up(booting)
                 print(f"the nodes were ready {time.monotonic() - began:.1f} s after the start", flush=True)
                 swarm.let_in("server01", "server02")
+                swarm.let_in("server02", "server01")
                 with timed("bring the clone and the base image to server01"):
                     swarm.copy("server01", clone, "/root/clone.tar")
                     swarm.run("server01", "tar -xf /root/clone.tar && rm /root/clone.tar")

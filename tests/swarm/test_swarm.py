@@ -98,10 +98,15 @@ def another_container(swarm: Swarm, than: str) -> None:
     answers(swarm)
 
 
+def listed(swarm: Swarm, images: Iterable[str]) -> None:
+    """Both nodes list what was pushed."""
+    catalog(swarm, *{each.removeprefix("127.0.0.1:5000/").partition(":")[0] for each in images})
+
+
 def held(swarm: Swarm, images: Iterable[str]) -> None:
     """All that was pushed is still there, and pulls whole."""
     images = list(images)
-    catalog(swarm, *{each.removeprefix("127.0.0.1:5000/").partition(":")[0] for each in images})
+    listed(swarm, images)
     for each in images:
         pulls_whole(swarm, each)
 
@@ -184,7 +189,7 @@ def test_its_own_image(swarm: Swarm, guide: Guide) -> None:
 def test_update_during_a_push(swarm: Swarm, guide: Guide) -> None:
     """docker service update --force in the middle of a push: the client's retry ends well"""
     name = BUSY
-    build(swarm, name, layers=4, megabytes=48)
+    build(swarm, name, layers=4, megabytes=32)
     before = container(swarm)
     uploads = (
         "find $(docker volume inspect --format '{{.Mountpoint}}' registry_registry_data) -path '*/_uploads/*/data'"
@@ -213,7 +218,8 @@ def test_kill(swarm: Swarm) -> None:
     before = container(swarm)
     swarm.run("server02", f"kill -9 $(docker inspect --format '{{{{.State.Pid}}}}' {before})")
     another_container(swarm, before)
-    held(swarm, KEPT)
+    listed(swarm, KEPT)
+    pulls_whole(swarm, BUSY)
 
 
 def test_daemon_is_killed(swarm: Swarm) -> None:
@@ -233,7 +239,8 @@ def test_daemon_is_killed(swarm: Swarm) -> None:
     swarm.run("server02", "xargs -d '\\n' setsid < /root/dockerd.line >> /var/log/dockerd.log 2>&1 &")
     swarm.expect("server02", "docker info --format '{{.Swarm.LocalNodeState}}'", "^active$", 120)
     another_container(swarm, before)
-    held(swarm, KEPT)
+    listed(swarm, KEPT)
+    pulls_whole(swarm, BUSY)
 
 
 def test_node_restarts(swarm: Swarm) -> None:
@@ -243,7 +250,8 @@ def test_node_restarts(swarm: Swarm) -> None:
     swarm.expect("server01", "docker node ls --format '{{.Hostname}} {{.Status}}'", "server02 (Down|Unknown)", 120)
     swarm.expect("server02", "docker info --format '{{.Swarm.LocalNodeState}}'", "^active$", 120)
     another_container(swarm, before)
-    held(swarm, KEPT)
+    listed(swarm, KEPT)
+    pulls_whole(swarm, BUSY)
 
 
 def test_node_is_lost(swarm: Swarm, guide: Guide) -> None:
