@@ -313,5 +313,5 @@ def _check_link(root: Path, key: str, data: bytes, gone: frozenset[Digest]) -> N
     except DigestInvalid:
         raise Violation(f"{key} holds {data!r}") from None
     place = f"docker/registry/v2/blobs/{target.algorithm}/{target.hex[:2]}/{target.hex}"
-    there = [*root.glob(f"{place}/data"), *root.glob(f"swarm-registry/trash/{place}/data.*")]
+    there = [*root.glob(f"{place}/data"), *root.glob(f"swarm-registry/trash/{place},data.*")]
     _require(there or target in gone, f"{key} names {target}, which is not there")

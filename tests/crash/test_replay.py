@@ -152,10 +152,10 @@ def collected(memory: Path) -> tuple[list[Change], dict[SessionId, bytes], int]:
         recorder.log.append(Acknowledged({("blob", COPY, Digest.of(b"")): Digest.of(b"")}))
         begun, later, move = len(recorder.log), time.time() + 10_000, durable._move
 
-        def promised_meanwhile(source: str, target: str) -> None:
+        def promised_meanwhile(directories: Directories, source: str, target: str) -> None:
             if Digest.of(b"").hex in source:
                 os.utime(source, (later, later))
-            move(source, target)
+            move(directories, source, target)
 
         with patch.object(durable, "_move", promised_meanwhile):
             collector = Collector(store._blobs, store._records, Options(grace=1), Silent(), lambda: later)
