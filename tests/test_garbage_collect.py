@@ -166,7 +166,9 @@ def test_a_directory_without_a_registry_is_exit_status_1_and_is_not_made(tmp_pat
 
 
 def test_memory_is_refused(tmp_path: Path) -> None:
-    ended = collect(tmp_path, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="", REGISTRY_STORAGE="inmemory")
+    path = tmp_path / "config.yml"
+    path.write_text("version: 0.1\nstorage: inmemory\n")
+    ended = collect(None, str(path))
     assert ended.returncode == 2
     assert ended.stderr.startswith("registry: storage.inmemory: ")
 
