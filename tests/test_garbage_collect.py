@@ -242,9 +242,9 @@ def test_the_shortest_grace_is_twice_the_lease_that_a_server_relies_on() -> None
 
 
 def test_a_cron_job_of_registry_2_runs_it_through_the_image_s_entrypoint(root: Path, configured: str) -> None:
+    enter = "from registry.entrypoint import main; main()"
     ended = subprocess.run(
-        [sys.executable, "-c", "from registry.entrypoint import main; main()"]
-        + ["garbage-collect", "--delete-untagged", "-d", configured],
+        [sys.executable, "-c", enter, "garbage-collect", "--delete-untagged", "-d", configured],
         env=environment(None),
         capture_output=True,
         text=True,
