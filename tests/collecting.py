@@ -28,6 +28,7 @@ server.serve(application.asgi, listener, application.traffic, 1, None)
 """
 
 COLLECT = """
+print("begun", flush=True)
 until = time.monotonic() + float(sys.argv[2])
 runs = freed = 0
 while time.monotonic() < until or not runs:
@@ -38,17 +39,16 @@ print(runs, freed)
 """
 
 
-def environment(root: Path, **variables: str) -> dict[str, str]:
+def environment(root: Path | None, **variables: str) -> dict[str, str]:
+    """For a registry on a root, or where a configuration file says."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_")}
-    ours = {
-        "REGISTRY_CONFIGURATION_PATH": "",
-        "REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(root),
-        "COLUMNS": "200",
-    }
+    ours = {"REGISTRY_CONFIGURATION_PATH": "", "COLUMNS": "200"}
+    if root is not None:
+        ours["REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY"] = str(root)
     return inherited | ours | variables
 
 
-def collect(root: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def collect(root: Path | None, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `registry garbage-collect` to its end."""
     return subprocess.run(
         [sys.executable, "-m", "registry", "garbage-collect", *arguments],
@@ -62,7 +62,10 @@ def collect(root: Path, *arguments: str, **variables: str) -> subprocess.Complet
 
 
 def start_collecting(root: Path, grace: float, seconds: float, *flags: str) -> subprocess.Popen[str]:
-    """Collect again and again for some seconds, with any grace. Prints how many runs, and blobs, that were."""
+    """Collect again and again for some seconds, with any grace.
+
+    Prints a line when it begins, and at the end how many runs, and removed blobs, that were.
+    """
     return subprocess.Popen(
         [sys.executable, "-c", SHORT + COLLECT, str(grace), str(seconds), *flags],
         env=environment(root),

@@ -8,13 +8,18 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from collecting import age, collect, environment
 from images import image, multi_platform
+from pydantic import ValidationError
 from remote import Remote
 from serving import Server
+
+from registry.config.settings import Gc
+from registry.store.local import LEASE
 
 UNUSED = b"no manifest names this"
 
@@ -166,7 +171,9 @@ def test_a_directory_without_a_registry_is_exit_status_1_and_is_not_made(tmp_pat
 
 
 def test_memory_is_refused(tmp_path: Path) -> None:
-    ended = collect(tmp_path, REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="", REGISTRY_STORAGE="inmemory")
+    path = tmp_path / "config.yml"
+    path.write_text("version: 0.1\nstorage: inmemory\n")
+    ended = collect(None, str(path))
     assert ended.returncode == 2
     assert ended.stderr.startswith("registry: storage.inmemory: ")
 
@@ -224,3 +231,25 @@ def test_a_running_server_has_nothing_stale_after_it(root: Path) -> None:
         remote.push("library/app", untagged, "again")
         remote.holds("library/app", untagged, "again")
         assert "Traceback" not in server.log()
+
+
+def test_the_shortest_grace_is_twice_the_lease_that_a_server_relies_on() -> None:
+    """Whatever the server's own configuration says: the two may have different files."""
+    shortest = timedelta(seconds=2 * LEASE)
+    assert Gc(grace=shortest).grace == shortest
+    with pytest.raises(ValidationError):
+        Gc(grace=shortest - timedelta(seconds=1))
+
+
+def test_a_cron_job_of_registry_2_runs_it_through_the_image_s_entrypoint(root: Path, configured: str) -> None:
+    enter = "from registry.entrypoint import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", enter, "garbage-collect", "--delete-untagged", "-d", configured],
+        env=environment(None),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert len(lines_about("manifest", ended)) == 1

@@ -250,7 +250,7 @@ def condemn(directories: Directories, path: str, trash: str, cutoff: float) -> o
         if os.stat(path).st_mtime >= cutoff:
             return None
         trash = f"{trash}.{uuid.uuid4().hex}"
-        _move(path, trash)
+        _move(directories, path, trash)
         found = os.stat(trash)
     except (FileNotFoundError, NotADirectoryError):  # gone, or put back by a process that started
         return None
@@ -258,18 +258,21 @@ def condemn(directories: Directories, path: str, trash: str, cutoff: float) -> o
         put_back(directories, trash, path)
         return None
     remove_quietly(trash)
-    for emptied in os.path.dirname(path), os.path.dirname(trash):
-        directories.forget(emptied)
-        with suppress(OSError):  # something else is in it that is not ours to judge
-            os.rmdir(emptied)
+    directories.forget(os.path.dirname(path))
+    with suppress(OSError):  # something else is in it that is not ours to judge
+        os.rmdir(os.path.dirname(path))
     return found
 
 
-def _move(source: str, target: str) -> None:
+def _move(directories: Directories, source: str, target: str) -> None:
+    """Rename into a directory that is durable: without it, a power cut might take the file from both places."""
+    parent = os.path.dirname(target)
+    directories.make(parent)
     try:
         os.rename(source, target)
-    except FileNotFoundError:
-        make_directories(os.path.dirname(target))
+    except FileNotFoundError:  # also where a process that starts has tidied the trash
+        directories.distrust(parent)
+        directories.make(parent)
         os.rename(source, target)
 
 
@@ -295,8 +298,6 @@ def put_back(directories: Directories, trash: str, path: str) -> None:
     else:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), parent)
     remove_quietly(trash)
-    with suppress(OSError):
-        os.rmdir(os.path.dirname(trash))
 
 
 def _link(source: str, target: str) -> None:
@@ -321,8 +322,8 @@ def put_back_all(directories: Directories, trash: str, place: str) -> None:
     """
     for directory, below, files in os.walk(trash, topdown=False):
         for name in files:
-            path = f"{directory}/{name}"
-            put_back(directories, path, f"{place}/{os.path.relpath(path, trash)}".rpartition(".")[0])
+            stem = name.rpartition(".")[0].replace(",", "/")  # see `layout.condemned`
+            put_back(directories, f"{directory}/{name}", f"{place}/{os.path.relpath(directory, trash)}/{stem}")
         for name in below:
             with suppress(OSError):
                 os.rmdir(f"{directory}/{name}")

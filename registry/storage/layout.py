@@ -141,7 +141,16 @@ def lock_called(name: str) -> Key:
 
 
 def condemned(key: Key) -> Key:
-    """Where something is while it is being removed, with a dot and a name of each removal's own behind it."""
+    """Where something is while it is being removed, with a dot and a name of each removal's own behind it.
+
+    Not with a directory of its own: that would have to be durable before anything may be moved into it.
+    """
+    above, directory, name = key.rsplit("/", 2)
+    return Key(f"{in_trash(Key(above))}/{directory},{name}")
+
+
+def in_trash(key: Key) -> Key:
+    """Where what is below `key` is while it is being removed."""
     return Key(f"{TRASH}/{key}")
 
 

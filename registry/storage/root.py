@@ -79,7 +79,7 @@ class Filesystem:
 
     def put_back(self, key: Key) -> None:
         """Put back what a killed collection of garbage had in its hands of what is below `key`."""
-        durable.put_back_all(self.directories, self.path(layout.condemned(key)), self.path(key))
+        durable.put_back_all(self.directories, self.path(layout.in_trash(key)), self.path(key))
 
     def path(self, key: Key) -> str:
         return f"{self.root}/{key}"

@@ -171,16 +171,23 @@ def record(root: Path, deaf_to: frozenset[str] = frozenset()) -> tuple[list[Any]
 # What has to hold after a power cut
 
 
-def check(root: Path, allowed: Mapping[object, set[object]], sessions: Mapping[SessionId, bytes]) -> None:
+def check(
+    root: Path,
+    allowed: Mapping[object, set[object]],
+    sessions: Mapping[SessionId, bytes],
+    gone: frozenset[Digest] = frozenset(),
+) -> None:
     """Open a registry on what is left, look at all of it, and go on with it.
 
     Raises:
         Violation: something that was acknowledged is gone, or something that is visible is not whole.
     """
-    check_files(root)
+    check_files(root, gone=gone)
     with opened(root) as store:
+        left = [path for path in root.glob("swarm-registry/trash/**/*") if path.is_file()]
+        _require(not left, f"a start leaves in the trash: {left}")
         asyncio.run(_check_store(store, allowed, sessions))
-    check_files(root)
+    check_files(root, gone=gone)
 
 
 async def _check_store(
@@ -273,16 +280,17 @@ _ALLOWED = re.compile(
     r"|_manifests/revisions/sha\d+/[0-9a-f]+/link"
     r"|_manifests/tags/\w+/(?:current|index/sha\d+/[0-9a-f]+)/link"
     r"|_uploads/[0-9a-f-]{36}/(?:data|startedat|progress))"
-    r"|swarm-registry/(?:volume-id|tmp/[^/]+|locks/[0-9a-f]{2}|referrers/.+)"
+    r"|swarm-registry/(?:volume-id|tmp/[^/]+|locks/(?:[0-9a-f]{2}|collector)|referrers/.+|trash/.+\.[0-9a-f]{32})"
 )
 
 
-def check_files(root: Path, known: set[str] | None = None) -> None:
+def check_files(root: Path, known: set[str] | None = None, gone: frozenset[Digest] = frozenset()) -> None:
     """Nothing half-made has a name that registry:2, or we, would believe.
 
     Args:
         root: of the storage.
         known: blobs that were looked at before and need not be again; those of this time are added.
+        gone: what a collection may have removed already, and the links to it not yet.
     """
     for directory, _, files in os.walk(root):
         for name in files:
@@ -292,7 +300,7 @@ def check_files(root: Path, known: set[str] | None = None) -> None:
             if blob is None:
                 _require(_ALLOWED.fullmatch(key), f"nobody should make {key}")
                 if name == "link":
-                    _check_link(root, key, path.read_bytes())
+                    _check_link(root, key, path.read_bytes(), gone)
             elif known is None or key not in known:
                 found = Digest.of(path.read_bytes(), blob[1])
                 _require(found == f"{blob[1]}:{blob[3]}", f"{key} is not what it is called")
@@ -300,10 +308,11 @@ def check_files(root: Path, known: set[str] | None = None) -> None:
                     known.add(key)
 
 
-def _check_link(root: Path, key: str, data: bytes) -> None:
+def _check_link(root: Path, key: str, data: bytes, gone: frozenset[Digest]) -> None:
     try:
         target = Digest(data.decode("ascii", "replace"))
     except DigestInvalid:
         raise Violation(f"{key} holds {data!r}") from None
-    content = root / f"docker/registry/v2/blobs/{target.algorithm}/{target.hex[:2]}/{target.hex}/data"
-    _require(content.exists(), f"{key} names {target}, which is not there")
+    place = f"docker/registry/v2/blobs/{target.algorithm}/{target.hex[:2]}/{target.hex}"
+    there = [*root.glob(f"{place}/data"), *root.glob(f"swarm-registry/trash/{place},data.*")]
+    _require(there or target in gone, f"{key} names {target}, which is not there")

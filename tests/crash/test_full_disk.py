@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from collecting import age, collect
 from images import Image, image
 from remote import Remote
 from serving import Server
@@ -140,3 +141,22 @@ def test_a_manifest_that_does_not_fit_changes_nothing(small_disk):
         other.unlink()
         remote.push("team/app", new, "latest")
         remote.holds("team/app", new, "latest")
+
+
+def test_a_disk_without_a_free_byte_is_collected(small_disk):
+    """That is when it is needed most: a collection writes no byte."""
+    with serve(small_disk, "0") as server, Remote(server.url) as remote:
+        kept = image("kept", size=1000)
+        remote.push("team/app", kept, "v1")
+        remote.push("team/app", image("untagged", size=8 * MIB))
+        age(server.root)
+        other = fill(small_disk, leave=0)
+        assert free(small_disk) == 0
+
+        ended = collect(server.root, "-m")
+
+        assert ended.returncode == 0, ended.stderr
+        assert free(small_disk) > 15 * MIB
+        remote.holds("team/app", kept, "v1")
+        remote.push("team/app", image("after"), "v2")
+        other.unlink()

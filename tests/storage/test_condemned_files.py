@@ -42,7 +42,7 @@ def blob(blobs: FilesystemBlobs, root: Path) -> Path:
 def throw_away(root: Path, key: Key) -> Path:
     """As a collector does that is killed right after."""
     trashed = root / f"{layout.condemned(key)}.0123456789abcdef"
-    trashed.parent.mkdir(parents=True)
+    trashed.parent.mkdir(parents=True, exist_ok=True)
     (root / key).rename(trashed)
     return trashed
 
@@ -85,9 +85,9 @@ def test_a_blob_that_is_replaced_while_it_is_condemned_stays(
 ) -> None:
     real = durable._move
 
-    def push_first(source: str, target: str) -> None:
+    def push_first(directories: durable.Directories, source: str, target: str) -> None:
         blobs.put(DIGEST, DATA)
-        real(source, target)
+        real(directories, source, target)
 
     monkeypatch.setattr(durable, "_move", push_first)
     assert blobs.condemn(DIGEST, time.time() - 5) is None
@@ -101,9 +101,9 @@ def test_a_blob_that_is_pushed_while_a_fresh_one_is_put_back_is_not_replaced(
     real = durable._move
     pushed: list[int] = []
 
-    def promised_and_pushed(source: str, target: str) -> None:
+    def promised_and_pushed(directories: durable.Directories, source: str, target: str) -> None:
         blobs.promise(DIGEST)
-        real(source, target)
+        real(directories, source, target)
         other_blobs.put(DIGEST, DATA)
         pushed.append(blob.stat().st_ino)
 
@@ -119,14 +119,16 @@ def test_a_file_that_another_process_put_back_meanwhile_is_let_alone(
     """A server that starts beside a collection finds its trash."""
     real = durable._move
 
-    def and_a_server_starts(source: str, target: str) -> None:
-        real(source, target)
+    def and_a_server_starts(directories: durable.Directories, source: str, target: str) -> None:
+        real(directories, source, target)
         opened()
 
     monkeypatch.setattr(durable, "_move", and_a_server_starts)
     assert blobs.condemn(DIGEST, time.time()) is None
     assert blob.read_bytes() == DATA
     assert in_trash(root) == []
+    monkeypatch.undo()
+    assert blobs.condemn(DIGEST, time.time()) == len(DATA)  # although the trash was tidied
 
 
 @pytest.mark.parametrize("when", [LONG_AGO, None], ids=["old", "fresh"])

@@ -237,11 +237,13 @@ class Turns:
 
 def play(root: Path, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, *, pushes: bool) -> list[bool]:
     """One collector (0), and two promises or a promise and a push; who was told that the blob is there."""
-    place, trash, new = root / "blobs/aa/data", root / "trash/blobs/aa/data", root / "new"
+    place, trash, new = root / "blobs/aa/data", root / "trash/blobs/aa,data", root / "new"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(b"content")
     os.utime(place, (1_000_000, 1_000_000))
     new.write_bytes(b"content")
+    made = durable.Directories(str(root))
+    made.make(str(trash.parent))
     turns = Turns(order)
     told = [False, False, False]
 
@@ -260,7 +262,7 @@ def play(root: Path, order: tuple[int, ...], monkeypatch: pytest.MonkeyPatch, *,
 
     def condemn(number: int) -> None:
         with turns.actor(number):
-            durable.condemn(durable.Directories(str(root)), str(place), str(trash), 2_000_000)
+            durable.condemn(made, str(place), str(trash), 2_000_000)
 
     with monkeypatch.context() as patched:
         patched.setattr(durable, "os", turns)

@@ -738,7 +738,7 @@ async def test_what_a_killed_run_had_in_its_hands_is_judged_again(files: Collect
     for digest in (Digest.of(LAYER), Digest.of(b"lonely"), digest_of(image())):
         key = layout.blob(digest)
         trashed = root / f"{layout.condemned(key)}.0123"
-        trashed.parent.mkdir(parents=True)
+        trashed.parent.mkdir(parents=True, exist_ok=True)
         (root / key).rename(trashed)
     report = files.collect()
     assert await files.is_whole(image())
