@@ -195,6 +195,10 @@ def test_a_fresh_volume(start: Start, docker: Docker, tmp_path):
         docker("pull", name)
         assert container.exec("stat", "-c", "%u %g", f"{VOLUME}/docker/registry/v2") == f"{USER} {USER}\n"
         assert container.exec("registry", "ping") == ""
+        collected = container.exec("registry", "garbage-collect", "/etc/docker/registry/config.yml")
+        assert "0 blobs and 0 manifests eligible for deletion" in collected
+        owners = container.exec("find", VOLUME, "!", "-uid", str(USER))
+        assert owners == "", "run by root, it leaves files of root's that the server cannot change"
         wait_until(lambda: container.state()["Health"]["Status"] == "healthy", 60, "healthy", interval=0.2)
         container.stop()
     with start(*options) as again:
