@@ -99,7 +99,7 @@ def test_no_process_is_left_when_it_is_told_to_stop(tmp_path):
         while not list(tmp_path.glob("*/ours/data/docker")):
             assert running.poll() is None
         running.terminate()
-        said, _ = running.communicate(timeout=30)
+        said, _ = running.communicate(timeout=90)
     assert "manifest GET by tag, 16 connections" in said
     assert not list(tmp_path.iterdir())
     for entry in Path("/proc").glob("[0-9]*/environ"):
