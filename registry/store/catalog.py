@@ -5,21 +5,22 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING
 
+from registry.oci.digest import ALGORITHMS
 from registry.oci.errors import NameInvalid
 from registry.oci.names import RepositoryName
 from registry.storage import layout
-from registry.storage.base import Missing
 from registry.store import links
+from registry.store.names import Names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from registry.oci.digest import Digest
     from registry.storage.base import Records
-    from registry.store.names import Names
 
 
-def ordered(children: list[str]) -> list[str]:
-    """The directories in a repository's directory, in the order in which `walk` meets them.
+def _ordered(children: list[str]) -> list[str]:
+    """The directories in a repository's directory, in the order in which a walk meets them.
 
     That is not the order of a walk by directories: `a-b` comes before `a/b`, as `-` is less than `/`. So a directory
     stands in the list twice: as a repository, and, with a slash, as what is below it.
@@ -28,24 +29,64 @@ def ordered(children: list[str]) -> list[str]:
     return sorted([*names, *(f"{name}/" for name in names)])
 
 
-def walk(names: Names[list[str]], records: Records, last: str = "", path: str = "") -> Iterator[RepositoryName]:
-    """Repositories that hold a manifest, after `last`, in the order of their bytes.
+class Catalog:
+    """The repositories of a storage, remembered as far as they were asked for.
 
     Args:
-        names: sorted by `ordered`.
-        records: of the same storage.
-        last: as below `path`.
-        path: where to look, with a slash at its end; empty for everywhere.
+        records: their links.
     """
-    here = names.below(layout.repository(path[:-1]))
-    above, slash, rest = last.partition("/")
-    if slash and _holds(here, f"{above}/"):
-        yield from walk(names, records, rest, f"{path}{above}/")
-    for name in here[bisect_right(here, last) :]:
-        if name.endswith("/"):
-            yield from walk(names, records, "", path + name)
-        elif _holds_a_manifest(records, path + name):
-            yield RepositoryName(path + name)
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._paths = Names(records, _ordered)
+        self._revisions = Names(records, _Revisions)
+
+    def walk(self, last: str = "", path: str = "") -> Iterator[RepositoryName]:
+        """Repositories that hold a manifest, after `last`, in the order of their bytes. Blocks.
+
+        Args:
+            last: as below `path`.
+            path: where to look, with a slash at its end; empty for everywhere.
+        """
+        here = self._paths.below(layout.repository(path[:-1]))
+        above, slash, rest = last.partition("/")
+        if slash and _holds(here, f"{above}/"):
+            yield from self.walk(rest, f"{path}{above}/")
+        for name in here[bisect_right(here, last) :]:
+            if name.endswith("/"):
+                yield from self.walk("", path + name)
+            elif self._holds_a_manifest(path + name):
+                yield RepositoryName(path + name)
+
+    def _holds_a_manifest(self, path: str) -> bool:
+        try:
+            name = RepositoryName(path)
+        except NameInvalid:
+            return False
+        return any(self._has_one_of(name, algorithm) for algorithm in ALGORITHMS)
+
+    def _has_one_of(self, name: RepositoryName, algorithm: str) -> bool:
+        """Whether a revision was or is found. One that goes takes its directory along, and that is seen."""
+        known = self._revisions.below(layout.revisions(name, algorithm))
+        if not known.is_found:
+            known.is_found = any(
+                links.is_there(self._records, layout.revision_link(name, digest)) for digest in known.digests(algorithm)
+            )
+        return known.is_found
+
+
+class _Revisions:
+    """The names below a repository's revisions, and whether one of them was seen to be a manifest."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self.is_found = False
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def digests(self, algorithm: str) -> Iterator[Digest]:
+        return links.valid_digests(algorithm, self._names)
 
 
 def _holds(names: list[str], name: str) -> bool:
@@ -61,17 +102,3 @@ def every(records: Records, path: str = "") -> Iterator[str]:
     for name in sorted(children):
         if not name.startswith("_"):
             yield from every(records, f"{path}/{name}" if path else name)
-
-
-def _holds_a_manifest(records: Records, path: str) -> bool:
-    try:
-        name = RepositoryName(path)
-    except NameInvalid:
-        return False
-    for digest in links.revisions(records, name):
-        try:
-            links.target(records, layout.revision_link(name, digest))
-        except Missing:
-            continue
-        return True
-    return False

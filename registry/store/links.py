@@ -70,6 +70,15 @@ def tagged(records: Reads, repository: RepositoryName, tag: Tag) -> Digest:
     return target(records, layout.tag_link(repository, tag))
 
 
+def is_there(records: Reads, link: Key) -> bool:
+    """Whether a link names something."""
+    try:
+        target(records, link)
+    except Missing:
+        return False
+    return True
+
+
 def write(records: Records, link: Key, digest: Digest) -> None:
     """Make a link name a digest: exactly its text, without a line end, as registry:2 wants it."""
     records.write(link, digest.encode("ascii"))
@@ -119,8 +128,13 @@ def signatures(records: Records, repository: RepositoryName, digest: Digest) -> 
 
 def _digests(records: Records, collection: Callable[[str], Key]) -> Iterator[Digest]:
     for algorithm in ALGORITHMS:
-        for name in records.list(collection(algorithm)):
-            try:
-                yield Digest(f"{algorithm}:{name}")
-            except DigestInvalid:
-                continue
+        yield from valid_digests(algorithm, records.list(collection(algorithm)))
+
+
+def valid_digests(algorithm: str, names: list[str]) -> Iterator[Digest]:
+    """Those of the names that the directory of a digest can have."""
+    for name in names:
+        try:
+            yield Digest(f"{algorithm}:{name}")
+        except DigestInvalid:
+            continue

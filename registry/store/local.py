@@ -27,8 +27,9 @@ from registry.oci.errors import (
 from registry.oci.names import Reference, RepositoryName, SessionId, Tag
 from registry.storage import layout
 from registry.storage.base import Busy, Cold, Missing
-from registry.store import catalog, links
+from registry.store import links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
+from registry.store.catalog import Catalog
 from registry.store.manifests import Manifests
 from registry.store.names import Names, Tags
 from registry.store.referrers import Referrers
@@ -73,7 +74,7 @@ class LocalStore:
         self._manifests = Manifests(blobs)
         self._referrers = Referrers(blobs, records)
         self._tags = Names(records, Tags)
-        self._paths = Names(records, catalog.ordered)
+        self._catalog = Catalog(records)
         self._turns: WeakValueDictionary[RepositoryName, asyncio.Semaphore] = WeakValueDictionary()
 
     # Blobs
@@ -294,7 +295,7 @@ class LocalStore:
         return await self._threads.run(self._repositories, last, limit)
 
     def _repositories(self, last: str, limit: int | None) -> Page:
-        return _page(catalog.walk(self._paths, self._records, last), limit)
+        return _page(self._catalog.walk(last), limit)
 
     @asynccontextmanager
     async def _turn(self, repository: RepositoryName) -> AsyncIterator[None]:

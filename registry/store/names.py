@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Ordered = TypeVar("Ordered", bound="Sized")
 
 _REMEMBERED = 200_000  # names of all collections, at about 100 bytes
+_ITSELF = 3  # names that a collection counts for itself
 
 
 class Names(Generic[Ordered]):
@@ -51,14 +52,14 @@ class Names(Generic[Ordered]):
     def _remember(self, key: Key, version: object, names: Ordered) -> None:
         with self._lock:
             if (before := self._known.pop(key, None)) is not None:
-                self._total -= len(before[1])
+                self._total -= _ITSELF + len(before[1])
             if version is None:
                 return
             self._known[key] = (version, names)
-            self._total += len(names)
+            self._total += _ITSELF + len(names)
             while self._total > _REMEMBERED:
                 _, (_, oldest) = self._known.popitem(last=False)
-                self._total -= len(oldest)
+                self._total -= _ITSELF + len(oldest)
 
 
 class Tags:
