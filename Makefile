@@ -17,7 +17,7 @@ test: .venv/.installed ## run the tests
 	$(BIN)/python -m pytest $(PYTEST)
 
 test-swarm: RIG ?= ../shared/rig
-test-swarm: .venv/.installed ## run the guide and its hard days on a swarm of two nodes; as root, about 11 minutes (RIG=)
+test-swarm: .venv/.installed ## run the guide and its hard days on a swarm of two nodes; as root, about 14 minutes (RIG=)
 	@test "$$(id -u)" = 0 || { echo "test-swarm: needs root" >&2; exit 1; }
 	@test -x "$(RIG)/rig" || { echo "test-swarm: NOT RUN: there is no rig of two nodes at $(RIG) (RIG= says where it is)" >&2; exit 1; }
 	SWARM_TEST=1 REQUIRE_CLIENTS=1 RIG="$(abspath $(RIG))" $(BIN)/python -m pytest --exitfirst --capture=no --verbose tests/swarm $(PYTEST)
