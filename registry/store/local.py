@@ -278,7 +278,8 @@ class LocalStore:
         known = self._tags.below(layout.tags(repository))
         if not known and not self._records.list(layout.manifests(repository)):
             raise NameUnknown(detail={"name": repository})
-        return _page(known.after(last, lambda tag: self._tagged_or_none(repository, tag) is not None), limit)
+        found = known.after(last, lambda tag: links.is_there(self._records, layout.tag_link(repository, tag)))
+        return _page(found, limit)
 
     async def referrers(
         self,
