@@ -1,15 +1,22 @@
-"""What a line of the log looks like: `log.formatter` and `log.fields` of registry:2."""
+"""What a line of the log looks like: `log.formatter` and `log.fields` of registry:2.
+
+A line may have fields of its own: `log.info("push", extra={"fields": {"repository": name}})`. They are members of the
+document in json, and ` repository=name` after the text otherwise.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_PLAIN = re.compile(r"[!#-<>-~]+")  # no blank, no quote, no equals sign
 
 
 def set_up(level: str, formatter: str, fields: Mapping[str, Any], *, access: bool) -> None:
@@ -30,8 +37,11 @@ def set_up(level: str, formatter: str, fields: Mapping[str, Any], *, access: boo
 
 class _Text(logging.Formatter):
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        shown = "".join(f" {name}={value}".replace("%", "%%") for name, value in fields.items())
-        super().__init__(f"%(asctime)s %(levelname)s %(name)s: %(message)s{shown}")
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        self._shown = _listed(fields)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the library's name
+        return f"{super().formatMessage(record)}{_listed(_own(record))}{self._shown}"
 
 
 class _Json(logging.Formatter):
@@ -48,4 +58,18 @@ class _Json(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return json.dumps(self._fields | line, default=str)
+        return json.dumps(self._fields | dict(_own(record)) | line, default=str)
+
+
+def _own(record: logging.LogRecord) -> Mapping[str, Any]:
+    fields: Mapping[str, Any] = getattr(record, "fields", {})
+    return fields
+
+
+def _listed(fields: Mapping[str, Any]) -> str:
+    """` name=value` for each; a value that could pass for something else is quoted, as JSON has it."""
+    return "".join(f" {name}={_shown(str(value))}" for name, value in fields.items())
+
+
+def _shown(value: str) -> str:
+    return value if _PLAIN.fullmatch(value) else json.dumps(value)

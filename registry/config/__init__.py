@@ -4,7 +4,8 @@
     loaded = load(file, os.environ)     # its settings and what to tell the log, or a ConfigurationError
 
 `settings.py` is the tree, `sources.py` reads file and variables, `inherited.py` knows what registry:2 has and
-this registry has not, `units.py` durations and sizes. `docs/configuration.md` shows it to administrators.
+this registry has not, `values.py` and `units.py` know the kinds of values. `docs/configuration.md` shows it to
+administrators.
 """
 
 from __future__ import annotations

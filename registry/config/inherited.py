@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from registry.config.settings import REFUSAL, Leaf, schema
+from registry.config.settings import Leaf, schema
+from registry.config.values import REFUSAL
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
