@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
-from registry.api.middleware import Edge, Traffic
+from registry.api.middleware import Edge
 from registry.api.routes import Router
+from registry.api.traffic import Traffic
 from registry.auth.passwordfile import PasswordFile
 from registry.auth.passwords import Passwords
 from registry.oci.manifest import Platform
@@ -58,7 +59,7 @@ def build(settings: Settings, users: PasswordFile | None = None, *, lease: float
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
     store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease), settings)
-    traffic = Traffic()
+    traffic = Traffic(settings.workers)
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
         host=(settings.http.host or "").rstrip("/"),
