@@ -41,13 +41,13 @@ def chunks(data, size):
 
 
 def open_files(server):
-    return len(list(Path(f"/proc/{server.pid}/fd").iterdir()))
+    return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in server.processes())
 
 
 def memory(server):
-    """Peak of the server's resident memory, in MiB."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+    """Peaks of resident memory of the server's processes, in MiB."""
+    found = (Path(f"/proc/{pid}/status").read_text() for pid in server.processes())
+    return sum(int(status.partition("VmHWM:")[2].split()[0]) for status in found) / 1024
 
 
 # Pulls

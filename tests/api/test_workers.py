@@ -25,8 +25,7 @@ def server(tmp_path):
 
 
 def workers(server: Server) -> set[int]:
-    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text()
-    return {int(pid) for pid in children.split()}
+    return {*server.processes()} - {server.pid}
 
 
 def is_alive(pid: int) -> bool:
