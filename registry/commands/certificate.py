@@ -22,7 +22,7 @@ _PUBLIC, _PRIVATE = 0o644, 0o600
 
 def certificate(  # noqa: PLR0913, PLR0917 - its options
     names: Annotated[
-        list[str], typer.Argument(metavar="NAME...", help="Names and IP addresses by which clients reach the registry.")
+        list[str], typer.Argument(metavar="NAME", help="Names and IP addresses by which clients reach the registry.")
     ],
     days: Annotated[int, typer.Option(help="How long it is valid.", min=1, max=_MOST_DAYS)] = _TWO_YEARS,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where registry.crt and registry.key are made.")] = Path(),
@@ -113,6 +113,8 @@ def _advice(made: SelfSigned, certificate: Path, key: Path, port: int) -> str:
         "Docker on each client, as root; no restart is needed:",
     ]
     for name in made.names:
+        if "*" in name:
+            continue  # docker looks for the very name
         directory = f"/etc/docker/certs.d/{f'[{name}]' if ':' in name else name}{f':{port}' if port != 443 else ''}"
         lines.append(f"  mkdir -p {directory} && cp {certificate} {directory}/ca.crt")
     lines += [
