@@ -85,6 +85,7 @@ def serve(
         if user is not None and not settings.storage.inmemory:
             log.info(give_up_root(settings.storage.filesystem.rootdirectory, user) or "started without root")
         application = app.build(settings, users)
+        read_only_since = application.read_only.mark.since()
     except app.EmptyVolume:
         root = settings.storage.filesystem.rootdirectory
         fail(
@@ -99,8 +100,8 @@ def serve(
         log.info("%s was read as root, and cannot be read again: restart the registry when it has changed", users.path)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
-    if (since := application.read_only.mark.since()) is not None:
-        log.warning("read-only since %s, by `registry read-only on`; to end it: registry read-only off", since)
+    if read_only_since is not None:
+        log.warning("read-only, since %s; to end it: registry read-only off", read_only_since or "an unknown time")
     drain = settings.http.draintimeout.total_seconds()
     hang_up = Rereading(path, settings, application.read_only, tls)
     server.serve(application.asgi, listener, application.traffic, drain, tls=tls, hang_up=hang_up)

@@ -112,11 +112,8 @@ def _advice(made: SelfSigned, certificate: Path, key: Path, port: int) -> str:
         "",
         "Docker on each client, as root; no restart is needed:",
     ]
-    for name in made.names:
-        if "*" in name:
-            continue  # docker looks for the very name
-        directory = f"/etc/docker/certs.d/{f'[{name}]' if ':' in name else name}{f':{port}' if port != 443 else ''}"
-        lines.append(f"  mkdir -p {directory} && cp {certificate} {directory}/ca.crt")
+    places = [_directory(name, port) for name in made.names if "*" not in name]  # docker wants the very name
+    lines += [f"  mkdir -p {place} && cp {certificate} {place}/ca.crt" for place in places]
     lines += [
         "A swarm, on a manager (docs/examples/stack.tls-auth.yml takes them):",
         f"  docker secret create registry.crt {certificate}",
@@ -126,3 +123,9 @@ def _advice(made: SelfSigned, certificate: Path, key: Path, port: int) -> str:
         f"  REGISTRY_HTTP_TLS_KEY={key.absolute()}",
     ]
     return "\n".join(lines)
+
+
+def _directory(name: str, port: int) -> str:
+    """Where docker looks for what a registry is to be trusted by."""
+    host = f"[{name}]" if ":" in name else name
+    return f"/etc/docker/certs.d/{host}" if port == 443 else f"/etc/docker/certs.d/{host}:{port}"

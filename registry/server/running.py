@@ -9,7 +9,7 @@ import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -33,6 +33,9 @@ _STDIN = 0
 _TRANSFERS = 32  # threads that read and write sockets
 
 
+HangUp: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
+
+
 class Busy(Protocol):
     """What the server asks the app before it stops (`api.middleware.Traffic`)."""
 
@@ -46,14 +49,14 @@ def serve(  # noqa: PLR0913 - what it serves, where, and how it changes and ends
     listener: socket.socket,
     busy: Busy,
     drain: float,
-    *,
     tls: Renewal | None = None,
-    hang_up: Callable[[], Coroutine[Any, Any, None]],
+    *,
+    hang_up: HangUp | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then let transfers under way end, for up to `drain` seconds.
 
-    A second signal stops at once. SIGHUP runs `hang_up`; but where the terminal is gone that it was started from, it is
-    a SIGTERM.
+    A second signal stops at once. SIGHUP runs `hang_up`; but where the terminal is gone that the registry was started
+    from, it counts as SIGTERM.
     """
     config = uvicorn.Config(
         app,
@@ -96,7 +99,7 @@ class _Server(uvicorn.Server):
         busy: Busy,
         drain: float,
         tls: Renewal | None,
-        hang_up: Callable[[], Coroutine[Any, Any, None]],
+        hang_up: HangUp | None,
     ) -> None:
         super().__init__(config)
         self.server_state = self._state = State()
@@ -112,7 +115,8 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._handle_hang_up)
+        if self._hang_up is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._handle_hang_up, self._hang_up)
         if self._tls is not None:
             self._run_beside(self._tls.watch())
 
@@ -147,11 +151,11 @@ class _Server(uvicorn.Server):
                 cast("HttpProtocol", connection).expire(now)
         return ends
 
-    def _handle_hang_up(self) -> None:
+    def _handle_hang_up(self, hang_up: HangUp) -> None:
         if self._has_terminal and not os.isatty(_STDIN):
             self.handle_exit(signal.SIGHUP, None)
         else:
-            self._run_beside(self._hang_up())
+            self._run_beside(hang_up())
 
     def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

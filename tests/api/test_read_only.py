@@ -95,7 +95,7 @@ def test_it_holds_for_every_registry_on_the_storage_and_after_a_start(serve, con
     for server in first, second:
         assert connect(server).http.post("/v2/some/name/blobs/uploads/").status_code == 405
     second.restart()
-    assert "read-only since 2" in second.log()
+    assert "read-only, since 2" in second.log()
     assert connect(second).http.post("/v2/some/name/blobs/uploads/").status_code == 405
     read_only(second, "off")
     for server in first, second:
