@@ -133,6 +133,20 @@ def test_a_certificate_that_is_about_to_expire_is_a_line_of_the_log(tmp_path):
         wait_until(lambda: "expires in 2 days" in server.log(), 10, "a warning")
 
 
+@needs_openssl
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
+def test_a_key_that_root_alone_can_read_is_told_at_the_start_and_when_it_changes(tmp_path):
+    place, new = pair(tmp_path, "old"), pair(tmp_path, "new")
+    for above in (tmp_path, *tmp_path.parents[:2]):
+        above.chmod(0o755)
+    with Https(tmp_path / "data", environment=place.settings | {"SWARM_REGISTRY_USER": "65532"}) as server:
+        assert f"{place.key} was read as root, and cannot be read again" in server.log()
+        assert server.log().count("was read as root") == 1
+        new.put(place)
+        wait_until(lambda: "Permission denied. Going on with those of before" in server.log(), 10, "a line of the log")
+        assert server.is_ready()
+
+
 def test_a_registry_ends_with_the_terminal_that_it_was_started_from(tmp_path):
     """SIGHUP is also what a terminal sends when it is closed."""
     server = Server(tmp_path / "data")

@@ -9,6 +9,7 @@ from making import LAYER, REPOSITORY, V1, Backend, digest_of, image, push_blob, 
 
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
+from registry.storage.base import Cold, Key
 from registry.store.base import KeepEverything, ReadOnly, Refuse, Store
 from registry.store.readonly import Mark, Switch, Switched
 from registry.store.threads import Threads
@@ -213,6 +214,25 @@ def test_the_settings_may_change_while_it_is_served(stored: Backend) -> None:
             await push_blob(guarded, b"no")
         switch.configured = False
         await push_blob(guarded, b"yes")
+        threads.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_mark_that_is_not_in_memory_is_looked_for_in_a_thread(
+    stored: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cold(_: Key) -> bytes:
+        raise Cold
+
+    async def scenario() -> None:
+        threads = Threads(2)
+        monkeypatch.setattr(stored.records, "read_warm", cold)
+        guarded = cast("Store", Switched(stored.store, Switch(Mark(stored.records), threads, configured=False)))
+        await push_blob(guarded, b"before")
+        Mark(stored.records).make()
+        with pytest.raises(Unsupported, match="registry read-only on"):
+            await push_blob(guarded, b"while it is on")
         threads.close()
 
     asyncio.run(scenario())
