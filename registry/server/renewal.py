@@ -27,10 +27,10 @@ _Signature: TypeAlias = tuple[tuple[int, ...] | None, ...]
 
 
 class Newest(ssl.SSLContext):
-    """What the event loop is given for a context: each handshake is one of the newest files' context.
+    """What the event loop is given: it leaves each handshake to the context of the newest files.
 
-    That one is not changed but replaced. A context that were read into again would have the new certificate before its
-    key is known to fit, and would go on with the sessions of clients whose authority is gone.
+    That one is never changed, but replaced. If files were read into it again, it would have the new certificate before
+    the key is known to fit, and would resume sessions of clients whose authority is gone.
     """
 
     newest: ssl.SSLContext
@@ -82,7 +82,7 @@ class Renewal:
         self.context.newest, self.expires = self._read()
 
     def settle(self) -> None:
-        """Say which files cannot be read any more now that root was given up; they have not changed, then."""
+        """After root was given up: tell which files cannot be read any more. That does not count as a change."""
         seen = self._seen or ()
         self._seen = tuple(now and before for now, before in zip(self._signature(), seen, strict=True))
         for path, found in zip(self._tls.files, self._seen, strict=True):
@@ -109,7 +109,7 @@ class Renewal:
                 self._complain(str(error))
                 return
             self._seen, self._complaint, self._remind_at = signature, "", self._now()
-            log.info("http.tls: %s was read again; it expires: %s", self._tls.certificate, self.expires)
+            log.info("http.tls: %s was read again", self._tls.certificate, extra={"fields": {"expires": self.expires}})
 
     def _read(self) -> tuple[ssl.SSLContext, datetime | None]:
         return self._tls.context(), _expiry(self._tls.certificate)
