@@ -17,9 +17,10 @@ from registry.oci.manifest import Platform
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
-from registry.store.base import KeepEverything, ReadOnly, Store
+from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
 from registry.store.local import LEASE, LocalStore
+from registry.store.readonly import Mark, Switch, Switched
 from registry.store.rules import Rules
 from registry.store.threads import Threads
 
@@ -38,6 +39,7 @@ class Application:
 
     asgi: ASGIApp
     traffic: Traffic
+    read_only: Switch
 
 
 class EmptyVolume(Exception):
@@ -58,7 +60,9 @@ def build(settings: Settings, users: PasswordFile | None = None, *, lease: float
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
-    store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease), settings)
+    switch = Switch(Mark(records), threads, configured=settings.storage.maintenance.readonly.enabled)
+    local = LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease)
+    store = _with_policies(local, settings, switch)
     traffic = Traffic(settings.workers)
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
@@ -68,7 +72,29 @@ def build(settings: Settings, users: PasswordFile | None = None, *, lease: float
     passwords = _passwords(settings, users)
     routes = Router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags, passwords))
     living = _Living(threads, passwords)
-    return Application(Edge(routes, traffic, settings.http.headers, living), traffic)
+    return Application(Edge(routes, traffic, settings.http.headers, living), traffic, switch)
+
+
+def prepare(settings: Settings) -> None:
+    """Make the storage ready for writes, as `build` does unless it is read-only.
+
+    Raises:
+        OSError: it takes none.
+    """
+    if not settings.storage.inmemory:
+        _prepare(Filesystem(settings.storage.filesystem.rootdirectory))
+
+
+def mark(settings: Settings) -> Mark:
+    """The mark that makes a storage read-only.
+
+    Raises:
+        EmptyVolume: there is no registry in the storage.
+    """
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    return Mark(FilesystemRecords(files))
 
 
 def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
@@ -94,9 +120,13 @@ def _storage(settings: Settings) -> tuple[Blobs, Records]:
     if options.requirevolume and not files.holds_a_registry():
         raise EmptyVolume
     if not settings.storage.maintenance.readonly.enabled:
-        files.require_writable()
-        files.volume_id()
+        _prepare(files)
     return FilesystemBlobs(files), FilesystemRecords(files)
+
+
+def _prepare(files: Filesystem) -> None:
+    files.require_writable()
+    files.volume_id()
 
 
 def _passwords(settings: Settings, users: PasswordFile | None) -> Passwords | None:
@@ -106,12 +136,10 @@ def _passwords(settings: Settings, users: PasswordFile | None) -> Passwords | No
     return Passwords(users or PasswordFile(wanted.path), wanted.realm)
 
 
-def _with_policies(store: Store, settings: Settings) -> Store:
+def _with_policies(store: Store, settings: Settings, switch: Switch) -> Store:
     if not settings.storage.delete.enabled:
         store = cast("Store", KeepEverything(store, "deletes are switched off (storage.delete.enabled)"))
-    if settings.storage.maintenance.readonly.enabled:
-        store = cast("Store", ReadOnly(store, "the registry is read-only (storage.maintenance.readonly)"))
-    return store
+    return cast("Store", Switched(store, switch))
 
 
 def _rules(validation: Validation) -> Rules:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-import ssl
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from registry import __version__, app, config, logs, probe, server
 from registry.auth.passwordfile import PasswordFile
+from registry.commands.certificate import certificate
 from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
 from registry.commands.flags import GoFlags
 from registry.commands.garbage import garbage_collect
+from registry.commands.readonly import read_only_commands
+from registry.commands.rereading import Rereading
 from registry.commands.users import user_commands
+from registry.config.values import REFUSAL
 from registry.privileges import give_up_root
 from registry.storage.root import Filesystem
 
@@ -41,8 +44,10 @@ cli.add_typer(config_commands, name="config")
 volume_commands = typer.Typer(help="Prepare the storage.", no_args_is_help=True)
 cli.add_typer(volume_commands, name="volume")
 cli.add_typer(user_commands, name="user")
+cli.add_typer(read_only_commands, name="read-only")
 
 cli.command(cls=GoFlags)(garbage_collect)
+cli.command()(certificate)
 
 
 def main() -> None:
@@ -80,6 +85,7 @@ def serve(
         if user is not None and not settings.storage.inmemory:
             log.info(give_up_root(settings.storage.filesystem.rootdirectory, user) or "started without root")
         application = app.build(settings, users)
+        read_only_since = application.read_only.mark.since()
     except app.EmptyVolume:
         root = settings.storage.filesystem.rootdirectory
         fail(
@@ -88,12 +94,17 @@ def serve(
         )
     except OSError as error:
         cannot_write(error)
+    if tls is not None:
+        tls.settle()
     if users is not None and not os.access(users.path, os.R_OK):
         log.info("%s was read as root, and cannot be read again: restart the registry when it has changed", users.path)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
     log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listeners[0]), where)
+    if read_only_since is not None:
+        log.warning("read-only, since %s; to end it: registry read-only off", read_only_since or "an unknown time")
     drain = settings.http.draintimeout.total_seconds()
-    server.serve(server.Service(application.asgi, application.traffic, drain, tls), listeners)
+    hang_up = Rereading(path, settings, application.read_only, tls)
+    server.serve(server.Service(application.asgi, application.traffic, drain, tls, hang_up), listeners)
     log.info("stopped")
 
 
@@ -173,16 +184,20 @@ def _listen(settings: Settings) -> list[socket.socket]:
         fail(f"http.addr: cannot listen on {settings.http.addr}: {reason(error)}")
 
 
-def _tls(settings: Settings) -> ssl.SSLContext | None:
+def _tls(settings: Settings) -> server.Renewal | None:
     tls = settings.http.tls
     if tls.certificate is None or tls.key is None:
+        if tls.clientcas:
+            fail(f"http.tls.clientcas: expected certificate and key with it; {REFUSAL}")
         return None
+    if tls.clientauth == "require-any-client-cert" and not tls.clientcas:
+        fail(f"http.tls.clientauth: expected clientcas with it; {REFUSAL}")
     try:
-        wanted = server.Tls(tls.certificate, tls.key, tls.clientcas, tls.clientauth, tls.minimumtls, tls.ciphersuites)
-        return wanted.context()
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(map(str, (tls.certificate, tls.key, *tls.clientcas)))
-        fail(f"http.tls: cannot use {files}: {error.strerror or error}")
+        return server.Renewal(
+            server.Tls(tls.certificate, tls.key, tls.clientcas, tls.clientauth, tls.minimumtls, tls.ciphersuites)
+        )
+    except server.UnusableTls as error:
+        fail(f"http.tls: {error}")
 
 
 def _users(settings: Settings) -> PasswordFile | None:

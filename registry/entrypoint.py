@@ -17,7 +17,9 @@ from registry.cli import cli
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = frozenset({"serve", "ping", "config", "volume", "user", "garbage-collect", "help"})
+_COMMANDS = frozenset(
+    {"serve", "ping", "config", "volume", "user", "read-only", "certificate", "garbage-collect", "help"}
+)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 # Before they are imported: their assertions say what they compared.
-pytest.register_assert_rewrite("images", "remote", "serving")
+pytest.register_assert_rewrite("https", "images", "remote", "serving")
 
 from serving import PeerRegistry, Process, Server  # noqa: E402
 

@@ -37,6 +37,8 @@ def enter(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["ping", "--timeout", "1"], ["ping", "--timeout", "1"]),
         (["config", "check"], ["config", "check"]),
         (["volume", "init"], ["volume", "init"]),
+        (["read-only", "on"], ["read-only", "on"]),
+        (["certificate", "registry"], ["certificate", "registry"]),
         (["help"], ["--help"]),
         (["-v"], ["-v"]),
         (["--version"], ["--version"]),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import uvicorn
 from uvicorn.server import ServerState
@@ -16,22 +17,25 @@ from uvicorn.server import ServerState
 from registry.api.traffic import Stage
 from registry.server.listening import BACKLOG
 from registry.server.protocol import IDLE, HttpProtocol
-from registry.server.workers import supervise
+from registry.server.workers import is_hung_up, supervise
 
 if TYPE_CHECKING:
     import socket
-    import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from types import FrameType
 
     from starlette.types import ASGIApp
 
     from registry.api.traffic import Traffic
+    from registry.server.renewal import Renewal
 
 _QUIET = 0.5  # seconds without a request before a draining server stops: a push is several, with gaps between them
 _LAST_WORDS = 5  # seconds for connections to close once nothing is under way
 _TICKS_OF_A_SECOND = 10  # as uvicorn counts them
 _TRANSFERS = 32  # threads that read and write sockets
+
+
+HangUp: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +47,20 @@ class Service:
         traffic: of all its processes.
         drain: seconds that transfers under way have to end, once it is told to stop.
         tls: None for plain HTTP.
+        hang_up: run at SIGHUP, in each process.
     """
 
     app: ASGIApp
     traffic: Traffic
     drain: float
-    tls: ssl.SSLContext | None = None
+    tls: Renewal | None = None
+    hang_up: HangUp | None = None
 
 
 def serve(service: Service, listeners: Sequence[socket.socket]) -> None:
     """Serve until SIGTERM or SIGINT; then let transfers under way end. A second signal stops at once.
 
+    SIGHUP runs `hang_up`; but where the terminal is gone that the registry was started from, it counts as SIGTERM.
     For several sockets there are as many processes.
     """
 
@@ -83,7 +90,7 @@ def _serve(service: Service, listener: socket.socket, at_signal: Callable[[], No
         timeout_graceful_shutdown=_LAST_WORDS,
     )
     config.load()
-    config.ssl = service.tls
+    config.ssl = service.tls.context if service.tls is not None else None
     _allow_many_files()
     with ThreadPoolExecutor(_TRANSFERS, "transfer") as threads:
         config.http_protocol_class = cast("type[asyncio.Protocol]", partial(HttpProtocol, threads=threads))
@@ -112,10 +119,25 @@ class _Server(uvicorn.Server):
         self.server_state = self._state = State()
         self._traffic = service.traffic
         self._drain = service.drain
+        self._tls = service.tls
+        self._hang_up = service.hang_up
         self._at_signal = at_signal
+        self._beside: set[asyncio.Task[None]] = set()
         self._deadline = 0.0
         self._served = 0
         self._quiet_since = 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._hang_up is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._handle_hang_up, self._hang_up)
+        if self._tls is not None:
+            self._run_beside(self._tls.watch())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for task in self._beside:
+            task.cancel()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
         self._at_signal()
@@ -143,3 +165,14 @@ class _Server(uvicorn.Server):
             self.should_exit = True
         elif now - self._quiet_since >= _QUIET:
             self.should_exit = True
+
+    def _handle_hang_up(self, hang_up: HangUp) -> None:
+        if is_hung_up():
+            self.handle_exit(signal.SIGHUP, None)
+        else:
+            self._run_beside(hang_up())
+
+    def _run_beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)

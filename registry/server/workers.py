@@ -13,15 +13,18 @@ import logging
 import os
 import signal
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 log = logging.getLogger("registry.server")
 
 _STOP = frozenset({signal.SIGTERM, signal.SIGINT})
-_AWAITED = _STOP | {signal.SIGCHLD}
+_AWAITED = _STOP | {signal.SIGHUP, signal.SIGCHLD}
+_STDIN = 0
+_HAS_TERMINAL = os.isatty(_STDIN)
 _DIE_WITH_PARENT = 1  # prctl's PR_SET_PDEATHSIG
 _SHORT_LIFE = 5.0  # seconds; a worker that ends sooner is not started anew at once
 _PAUSE = 1.0  # seconds before it is
@@ -41,9 +44,12 @@ def supervise(count: int, work: Callable[[int], None], stop: Callable[[], None])
     is_stopping = False
     while workers:
         number = signal.sigwait(_AWAITED)
-        if number in _STOP:
+        if number in _STOP or (number == signal.SIGHUP and is_hung_up()):
             is_stopping = True
             stop()
+            continue
+        if number == signal.SIGHUP:
+            _pass_on(workers)
             continue
         for pid, status in _ended():
             worker, began = workers.pop(pid, (None, 0.0))
@@ -70,8 +76,8 @@ def _work(number: int, work: Callable[[int], None], parent: int) -> NoReturn:
     status = 1
     try:
         _die_with(parent)
-        for each in _STOP:
-            signal.signal(each, signal.SIG_IGN)  # they are the parent's
+        for each in _STOP | {signal.SIGHUP}:
+            signal.signal(each, signal.SIG_IGN)  # they are the parent's, and a hang-up comes too early here
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         work(number)
         status = 0
@@ -86,6 +92,17 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _pass_on(workers: Iterable[int]) -> None:
+    for pid in workers:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGHUP)
+
+
+def is_hung_up() -> bool:
+    """Whether the terminal is gone that this was started from."""
+    return _HAS_TERMINAL and not os.isatty(_STDIN)
 
 
 def _ended() -> list[tuple[int, int]]:

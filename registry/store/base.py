@@ -165,6 +165,8 @@ class Store(Protocol):
 class Refuse:
     """A store that answers only what is in `allowed`; the rest, also what is added to `Store` later, is refused.
 
+    What is allowed is the method of the store behind it itself, so that a pull pays nothing for a policy.
+
     Args:
         store: the store behind it.
         reason: what the client is told; it names the setting.
@@ -175,10 +177,10 @@ class Refuse:
     def __init__(self, store: Store, reason: str) -> None:
         self._store = store
         self._reason = reason
+        for name in self.allowed:
+            setattr(self, name, getattr(store, name))
 
     def __getattr__(self, name: str) -> Any:
-        if name in self.allowed:
-            return getattr(self._store, name)
         if name.startswith("_") or not hasattr(Store, name):
             raise AttributeError(name)
         return self._refuse

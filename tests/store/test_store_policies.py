@@ -9,7 +9,10 @@ from making import LAYER, REPOSITORY, V1, Backend, digest_of, image, push_blob, 
 
 from registry.oci.digest import Digest
 from registry.oci.errors import BlobUnknown, Unsupported
+from registry.storage.base import Cold, Key
 from registry.store.base import KeepEverything, ReadOnly, Refuse, Store
+from registry.store.readonly import Mark, Switch, Switched
+from registry.store.threads import Threads
 
 READS = {"blob", "blob_size", "manifest", "tags", "referrers", "repositories"}
 WRITES = {
@@ -129,5 +132,107 @@ def test_a_registry_that_keeps_everything_takes_pushes_and_no_deletes(stored: Ba
             with pytest.raises(Unsupported, match=r"storage\.delete\.enabled"):
                 await refused
         assert (await guarded.manifest(REPOSITORY, V1)).digest == digest_of(image())
+
+    asyncio.run(scenario())
+
+
+# Read-only mode that is switched
+
+
+class Told:
+    """A switch whose answer is set by hand."""
+
+    def __init__(self, reason: str) -> None:
+        self.told = reason
+
+    async def reason(self) -> str:
+        return self.told
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_switch_decides_on_all_but_reads(name: str) -> None:
+    switch = Told("")
+    guarded = Switched(cast("Store", Everything()), cast("Switch", switch))
+    call = getattr(guarded, name)
+    assert asyncio.run(call("first", second=2)) == (name, ("first",), {"second": 2})
+    switch.told = "closed"
+    if name in READS:
+        assert asyncio.run(call("first")) == (name, ("first",), {})
+    else:
+        with pytest.raises(Unsupported, match="closed"):
+            asyncio.run(call())
+
+
+def test_a_pull_does_not_ask_the_switch() -> None:
+    """Not even by a look: it is the method of the store behind it."""
+    store = Everything()
+    store.manifest = lambda: None  # type: ignore[attr-defined]
+    guarded = Switched(cast("Store", store), cast("Switch", None))
+    assert guarded.manifest is store.manifest  # type: ignore[attr-defined]
+
+
+def test_a_method_that_a_store_learns_later_is_for_the_switch_to_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def purge(self: Store) -> None:
+        """Something new."""
+
+    monkeypatch.setattr(Store, "purge", purge, raising=False)
+    guarded = Switched(cast("Store", Everything()), cast("Switch", Told("closed")))
+    with pytest.raises(Unsupported):
+        asyncio.run(guarded.purge())
+    with pytest.raises(AttributeError):
+        guarded.unknown  # noqa: B018 - asked for
+
+
+def test_a_mark_is_seen_with_the_next_change_and_kept_by_the_storage(stored: Backend) -> None:
+    async def scenario() -> None:
+        threads = Threads(2)
+        mark = Mark(stored.records)
+        guarded = cast("Store", Switched(stored.store, Switch(mark, threads, configured=False)))
+        await push_blob(guarded, b"before")
+        mark.make()
+        since = mark.since()
+        assert since
+        with pytest.raises(Unsupported, match="registry read-only on"):
+            await push_blob(guarded, b"while it is on")
+        mark.make()
+        assert Mark(stored.records).since() == since
+        mark.remove()
+        mark.remove()
+        assert mark.since() is None
+        await push_blob(guarded, b"after")
+        threads.close()
+
+    asyncio.run(scenario())
+
+
+def test_the_settings_may_change_while_it_is_served(stored: Backend) -> None:
+    async def scenario() -> None:
+        threads = Threads(2)
+        switch = Switch(Mark(stored.records), threads, configured=True)
+        guarded = cast("Store", Switched(stored.store, switch))
+        with pytest.raises(Unsupported, match=r"storage\.maintenance\.readonly"):
+            await push_blob(guarded, b"no")
+        switch.configured = False
+        await push_blob(guarded, b"yes")
+        threads.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_mark_that_is_not_in_memory_is_looked_for_in_a_thread(
+    stored: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cold(_: Key) -> bytes:
+        raise Cold
+
+    async def scenario() -> None:
+        threads = Threads(2)
+        monkeypatch.setattr(stored.records, "read_warm", cold)
+        guarded = cast("Store", Switched(stored.store, Switch(Mark(stored.records), threads, configured=False)))
+        await push_blob(guarded, b"before")
+        Mark(stored.records).make()
+        with pytest.raises(Unsupported, match="registry read-only on"):
+            await push_blob(guarded, b"while it is on")
+        threads.close()
 
     asyncio.run(scenario())
