@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 from jwt import InvalidTokenError, PyJWS
+from jwt.algorithms import get_default_algorithms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +105,7 @@ def verified(text: str, keys: Keys) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key of ours: EC on the curve P-256, which signs and verifies within 100 microseconds."""
+    """A private key of ours: EC on the curve P-256, which signs and verifies within 200 microseconds."""
 
     private: ec.EllipticCurvePrivateKey
     name: str
@@ -151,6 +152,14 @@ def fingerprint(key: PublicKey) -> str:
     """How libtrust, and so registry:2 and its token servers, name a key: twelve groups of four letters."""
     text = base64.b32encode(sha256(_encoded(key)).digest()[:30]).decode("ascii")
     return ":".join(text[begin : begin + 4] for begin in range(0, len(text), 4))
+
+
+def thumbprint(key: PublicKey) -> str:
+    """How RFC 7638, and so registry:3, names a key."""
+    members: dict[str, Any] = get_default_algorithms()[min(KnownKey.of(key).algorithms)].to_jwk(key, as_dict=True)
+    required = {name: members[name] for name in sorted(members) if name in {"crv", "e", "kty", "n", "x", "y"}}
+    digest = sha256(json.dumps(required, separators=(",", ":")).encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
 def _encoded(key: PublicKey) -> bytes:
