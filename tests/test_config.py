@@ -209,9 +209,9 @@ class TestExistingConfigurations:
             == wanted
         )
         assert written(text, {"REGISTRY_AUTH": "none"}).settings.auth == Settings().auth
-        assert to_dict(written(text).settings)["auth"] == {
-            "htpasswd": {"realm": "Registry Realm", "path": "/auth/htpasswd"}
-        }
+        shown = to_dict(written(text).settings)["auth"]
+        assert shown["htpasswd"] == {"realm": "Registry Realm", "path": "/auth/htpasswd"}
+        assert "token" not in shown
 
     @pytest.mark.parametrize("auth", ["{none: {}}", "none", "{none: }", "''", "", "{}"])
     def test_no_passwords(self, written, auth):
@@ -660,8 +660,32 @@ auth.htpasswd: expected one kind of authentication, got none and htpasswd
 auth: {silly: {realm: r, service: s}}
 auth.silly: this version cannot do this yet; refusing to serve without the protection that you ask for
 
+auth: {token: {}}
+auth.token: expected realm, service, issuer, and rootcertbundle or jwks; refusing to serve without the protection that \
+you ask for
+
+auth: {token: {realm: 'https://x/', issuer: i}}
+auth.token: expected service, rootcertbundle (or jwks) too; refusing to serve without the protection that you ask for
+
 auth: {token: {realm: r}}
-auth.token: this version cannot check tokens yet; refusing to serve without the protection that you ask for
+auth.token.realm: expected a URL such as https://auth.example.com/token, got 'r'
+
+auth: {token: {realm: 'https://x/', issuer: i, service: s, jwks: /j, signingalgorithms: [none]}}
+auth.token.signingalgorithms.0: expected 'EdDSA', 'ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', \
+'RS384' or 'RS512', got 'none'
+
+auth: {token: {realm: 'https://x/', issuer: i, service: s, jwks: /j, signingalgorithms: HS256}}
+auth.token.signingalgorithms.0: expected 'EdDSA', 'ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', \
+'RS384' or 'RS512', got 'HS256'
+
+auth: {token: {realm: 'https://x/', issuer: i, service: s, jwks: /j}, htpasswd: {realm: r, path: /p}}
+auth.htpasswd: expected one kind of authentication, got token and htpasswd
+
+auth: {htpasswd: {realm: r, path: /p}, tokens: {lifetime: 59s}}
+auth.tokens.lifetime: expected 60s or more: clients take no token to be shorter, got '59s'
+
+auth: {tokens: {enabled: true}}
+auth: expected htpasswd too, where tokens.enabled is true; refusing to serve without the protection that you ask for
 
 auth: [htpasswd]
 auth: expected a section such as htpasswd
@@ -729,7 +753,7 @@ class TestMistakes:
             ("REGISTRY_AUTH_HTPASSWD_PATH", "/p", "auth.htpasswd (REGISTRY_AUTH_HTPASSWD_PATH): "),
             ("REGISTRY_AUTH_SILLY_REALM", "x", "auth.silly (REGISTRY_AUTH_SILLY_REALM): "),
             ("REGISTRY_AUTH_LDAP_HOST", "x", "auth.ldap (REGISTRY_AUTH_LDAP_HOST): "),
-            ("REGISTRY_AUTH_TOKEN_REALM", "x", "auth.token (REGISTRY_AUTH_TOKEN_REALM): "),
+            ("REGISTRY_AUTH_TOKEN_REALM", "https://x/", "auth.token (REGISTRY_AUTH_TOKEN_REALM): "),
             ("REGISTRY_PROXY_REMOTEURL", "https://x", "proxy.remoteurl (REGISTRY_PROXY_REMOTEURL): "),
         ],
     )
