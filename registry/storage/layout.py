@@ -17,6 +17,7 @@
     └── swarm-registry/                              ours; may be deleted while nothing runs
         ├── tmp/                                     files being written, renamed into place when durable
         ├── volume-id                                which volume this is, since it was first served
+        ├── signing-key.pem                          what signs tokens, where they are given out
         ├── locks/<2 hex>                            one lock for a few repositories each
         ├── locks/collector                          held by the one garbage collection that runs
         ├── trash/<path below the root>.<uuid>       what a collection takes away, for two system calls
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 V2 = Key("docker/registry/v2")
 OURS = "swarm-registry"
 VOLUME_ID = Key(f"{OURS}/volume-id")
+SIGNING_KEY = Key(f"{OURS}/signing-key.pem")
 TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
 BLOBS = Key(f"{V2}/blobs")
 REPOSITORIES = Key(f"{V2}/repositories")
