@@ -136,10 +136,10 @@ class SigningKey:
     def pem(self) -> bytes:
         return self.private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
-    def sign(self, members: Mapping[str, Any], kind: str) -> str:
-        """A document that `verified` gives back; `kind` is the header's `typ`."""
+    def sign(self, members: Mapping[str, Any]) -> str:
+        """A document that `verified` gives back."""
         payload = json.dumps(members, separators=(",", ":")).encode()
-        return _LIBRARY.encode(payload, self.private, "ES256", {"kid": self.name, "typ": kind})
+        return _LIBRARY.encode(payload, self.private, "ES256", {"kid": self.name})
 
     def find(self, header: Mapping[str, Any]) -> KnownKey:
         """See `Keys.find`: it knows itself."""
