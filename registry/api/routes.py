@@ -151,7 +151,7 @@ async def _admit(api: Context, authenticator: Authenticator, scope: Scope, acces
 def _need(access: Access, scope: Scope) -> Need | None:
     if access is Access.BASE:
         return None
-    return Need(Action(access.value), scope["path_params"].get("repository"))
+    return Need(Action(access.value), scope.get("path_params", {}).get("repository"))
 
 
 class Router:
