@@ -206,8 +206,14 @@ def test_a_wrong_password_is_401_and_asks_for_a_right_one(http):
         error(http.get("/auth/token", headers={"Authorization": header}), 401, "UNAUTHORIZED")
 
 
-def test_nobody_gets_nothing_where_nobody_may_do_anything(http):
-    error(http.get("/auth/token", params={"scope": "repository:a:pull"}), 401, "UNAUTHORIZED")
+def test_nobody_gets_a_token_for_nothing_where_nobody_may_do_anything(http):
+    """With it, docker is told at once that access is denied; without one, it would try again for a minute."""
+    answer = ask(http, "repository:a:pull", "registry:catalog:*", auth=None, offline_token="true")
+    assert access(answer) == {}
+    assert said(answer.json()["token"])["sub"] == ""
+    assert "refresh_token" not in answer.json()
+    found = challenge(http.get("/v2/a/tags/list", headers=bearer(answer.json()["token"])))
+    assert found["error"] == "insufficient_scope"
 
 
 # With a token
