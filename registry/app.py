@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
-from registry.api.middleware import Edge, Traffic
+from registry.api.middleware import Edge
 from registry.api.routes import Router
+from registry.api.traffic import Traffic
 from registry.auth.bearer import ForeignTokens, OwnTokens
 from registry.auth.jws import Invalid, SigningKey
 from registry.auth.passwordfile import PasswordFile
@@ -88,7 +89,7 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
     store = _with_policies(LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease), settings)
-    traffic = Traffic()
+    traffic = Traffic(settings.workers)
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
         host=(settings.http.host or "").rstrip("/"),

@@ -77,7 +77,7 @@ def serve(
     settings = _load(path)
     tls = _tls(settings)
     opened = app.Opened(_users(settings), _signing_key(settings), _trust(settings))
-    listener = _listen(settings)  # as root still, for a port below 1024, and a key and passwords that are root's
+    listeners = _listen(settings)  # as root still, for a port below 1024, and a key and passwords that are root's
     try:
         if user is not None and not settings.storage.inmemory:
             log.info(give_up_root(settings.storage.filesystem.rootdirectory, user) or "started without root")
@@ -96,8 +96,9 @@ def serve(
     if users is not None and not os.access(users.path, os.R_OK):
         log.info("%s was read as root, and cannot be read again: restart the registry when it has changed", users.path)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
-    log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listener), where)
-    server.serve(application.asgi, listener, application.traffic, settings.http.draintimeout.total_seconds(), tls)
+    log.info("swarm-registry %s: serving %s, storage in %s", __version__, _url(settings, listeners[0]), where)
+    drain = settings.http.draintimeout.total_seconds()
+    server.serve(server.Service(application.asgi, application.traffic, drain, tls), listeners)
     log.info("stopped")
 
 
@@ -170,9 +171,9 @@ def _load(path: Path | None) -> Settings:
     return loaded.settings
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _listen(settings: Settings) -> list[socket.socket]:
     try:
-        return server.listen(settings.http.addr, settings.http.net)
+        return server.listen(settings.http.addr, settings.http.net, settings.workers)
     except OSError as error:
         fail(f"http.addr: cannot listen on {settings.http.addr}: {reason(error)}")
 

@@ -23,8 +23,8 @@ def settings():
 SERVE = """
 wanted = settings()
 application = app.build(wanted, lease=float(sys.argv[1]))
-listener = server.listen(wanted.http.addr, wanted.http.net)
-server.serve(application.asgi, listener, application.traffic, 1, None)
+listeners = server.listen(wanted.http.addr, wanted.http.net, wanted.workers)
+server.serve(server.Service(application.asgi, application.traffic, 1), listeners)
 """
 
 COLLECT = """

@@ -91,6 +91,11 @@ class Process:
         assert self.process is not None, "not started"
         return self.process.pid
 
+    def processes(self) -> list[int]:
+        """The pids of the process and its children, which serve where there are several."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [self.pid, *map(int, children.split())]
+
     def log(self) -> str:
         """All that it has written since it was first started."""
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""

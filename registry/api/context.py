@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from registry.api.middleware import Traffic
+from registry.api.traffic import Traffic
 
 if TYPE_CHECKING:
     from starlette.requests import Request

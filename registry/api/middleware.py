@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING, Protocol
 
 from starlette.requests import ClientDisconnect
 
 from registry.api.responses import encoded, error_response
+from registry.api.traffic import Traffic, stopping
 from registry.oci.errors import InternalError, NoSuchEndpoint, RegistryError, Unavailable
 
 if TYPE_CHECKING:
@@ -19,45 +18,6 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("registry.api")
-
-_PUSH_GAP = 30.0  # seconds between two requests of one push, at most
-_PUSHES_REMEMBERED = 1000
-_RETRY_AFTER = 5  # seconds; by then another task of the service answers
-
-
-class Traffic:
-    """The requests under way, and which pushes a server that is about to stop still takes.
-
-    A push is many requests, and docker gives up all of it when its config or manifest is refused. So what is let to its
-    end is not a request, but the push: a repository that was pushed to just before goes on taking uploads.
-
-    Attributes:
-        active: requests that are being answered.
-        served: requests that were.
-        draining: the server is about to stop.
-    """
-
-    def __init__(self) -> None:
-        self.active = 0
-        self.served = 0
-        self.draining = False
-        self._pushed: OrderedDict[str, float] = OrderedDict()
-
-    def admit(self, repository: str) -> None:
-        """Let an upload begin. Raises Unavailable while draining, unless it belongs to a push under way."""
-        if self.draining and self._pushed.get(repository, 0) < time.monotonic() - _PUSH_GAP:
-            raise _stopping()
-
-    def pushes(self, repository: str) -> None:
-        """Note a request that pushes to a repository."""
-        self._pushed[repository] = time.monotonic()
-        self._pushed.move_to_end(repository)
-        if len(self._pushed) > _PUSHES_REMEMBERED:
-            self._pushed.popitem(last=False)
-
-
-def _stopping() -> Unavailable:
-    return Unavailable("the registry is stopping: try again", headers={"Retry-After": str(_RETRY_AFTER)})
 
 
 class Living(Protocol):
@@ -111,13 +71,13 @@ class Edge:
                 message["headers"] += self._headers
             return send(message)
 
-        self._traffic.active += 1
+        self._traffic.begin()
         try:
             _refuse_ambiguous(scope)
             await self._app(scope, receive, send_with_headers)
         except asyncio.CancelledError:  # the server's time to stop is over, and nothing comes after this
             if not started:
-                await error_response(_stopping())(scope, receive, send_with_headers)
+                await error_response(stopping())(scope, receive, send_with_headers)
         except (ClientDisconnect, ConnectionError):
             log.info("client left: %s %r", scope["method"], scope["path"])
         except Exception as raised:
@@ -126,8 +86,7 @@ class Edge:
                 raise  # too late for another answer: the server cuts the connection, so that nobody takes it for whole
             await error_response(error)(scope, receive, send_with_headers)
         finally:
-            self._traffic.active -= 1
-            self._traffic.served += 1
+            self._traffic.end()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """The server's lifespan messages."""

@@ -9,6 +9,7 @@ registry:2 may also replace a whole map or address one element of a list in what
 
 from __future__ import annotations
 
+import os
 import re
 from datetime import timedelta
 from enum import Enum, auto
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from pydantic.fields import FieldInfo
 
+_WORKERS = 2  # where nothing is said: each takes some memory, and two are ahead of most networks
 _TCP_ADDRESS = re.compile(r"([^\[\]:/]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\]):([0-9]{1,5})")
 
 
@@ -159,6 +161,7 @@ class Http(Section):
     secret: Secret | None = None
     relativeurls: bool | None = None
     draintimeout: Duration = timedelta(seconds=60)
+    workers: Annotated[int, Field(ge=0, le=64)] = 0
     headers: dict[HeaderName, Several[HeaderValue]] = {"X-Content-Type-Options": ["nosniff"]}
     tls: Tls = Tls()
     debug: Debug = Debug()
@@ -268,6 +271,11 @@ class Settings(Section):
     tags: Tags = Tags()
     validation: Validation = Validation()
     gc: Gc = Gc()
+
+    @property
+    def workers(self) -> int:
+        """How many processes serve: a store in memory has one."""
+        return 1 if self.storage.inmemory else self.http.workers or min(_WORKERS, len(os.sched_getaffinity(0)))
 
 
 class Leaf(Enum):

@@ -44,12 +44,13 @@ class Descriptor:
         self._kept_up = True
         self._has_ended = False  # the peer has sent its last byte, or is gone
 
-    async def receive(self, most: int, take: Callable[[memoryview], T]) -> T | None:
+    async def receive(self, most: int, take: Callable[[memoryview], T], end: bytes = b"") -> T | None:
         """Read as far as the peer sends without a pause, and understand it, in a thread.
 
         Args:
             most: bytes to read; all of them in memory at once, but none while the peer is waited for.
             take: makes something of the bytes that came. It may keep them.
+            end: what the last bytes look like; a peer that has sent them is not waited for.
 
         Returns:
             What `take` makes of the bytes that came, some at least; None where the peer has ended.
@@ -58,7 +59,7 @@ class Descriptor:
             What `take` raises.
         """
         while not self._closing:
-            received, taken = await self._in_thread(self._receive, most, take)
+            received, taken = await self._in_thread(self._receive, most, take, end)
             if received or self._has_ended:
                 return taken
             await self._ready(self._loop.add_reader, self._loop.remove_reader)
@@ -88,14 +89,15 @@ class Descriptor:
 
     # In a thread
 
-    def _receive(self, most: int, take: Callable[[memoryview], T]) -> tuple[int, T | None]:
+    def _receive(self, most: int, take: Callable[[memoryview], T], end: bytes) -> tuple[int, T | None]:
         buffer = memoryview(bytearray(most if self._kept_up else min(most, _SIP)))
         filled = 0
         while filled < len(buffer):
             try:
                 received = self._socket.recv_into(buffer[filled:])
             except BlockingIOError:
-                if not self._waits_for(select.POLLIN):
+                last = buffer[max(0, filled - len(end)) : filled]
+                if (last and end.endswith(last)) or not self._waits_for(select.POLLIN):
                     break
                 continue
             except OSError:
@@ -106,7 +108,7 @@ class Descriptor:
             filled += received
         self._kept_up = filled == len(buffer)
         if filled < len(buffer) // 2:
-            buffer = memoryview(bytes(buffer[:filled]))  # whoever keeps the bytes keeps no more than them
+            buffer = memoryview(bytearray(buffer[:filled]))  # whoever keeps the bytes keeps no more than them
         return filled, take(buffer[:filled]) if filled else None
 
     def _send_file(self, head: bytes, file: int, offset: int, count: int) -> tuple[bytes, int]:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from registry.server.descriptor import Descriptor
-from registry.server.framing import Sized
+from registry.server.framing import LAST_CHUNK, Sized
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -172,10 +172,10 @@ class Exchange:
 
     async def _receive_by_thread(self) -> None:
         """Let a thread read some of the body, without a copy; the event loop reads nothing meanwhile."""
-        size = min(self._body.left, _BUFFER) if isinstance(self._body, Sized) else _BUFFER
+        size, end = (min(self._body.left, _BUFFER), b"") if isinstance(self._body, Sized) else (_BUFFER, LAST_CHUNK)
         self._protocol.hold_up()
         try:
-            found = await self._own_descriptor().receive(size, self._take)
+            found = await self._own_descriptor().receive(size, self._take, end)
         except ValueError as error:
             self._protocol.refuse_body(error)
             self.has_left = True
@@ -197,8 +197,14 @@ class Exchange:
         """In the thread, too: the body in what was read, in one piece, and what comes after it."""
         assert self._body is not None
         parts, used = self._body.feed(data)
-        whole: list[bytes | memoryview] = [b"".join(parts)] if len(parts) > 1 else [*parts]
-        return whole, data[used:]
+        rest = data[used:]
+        if len(parts) == 1:
+            return [*parts], rest
+        end = 0
+        for part in parts:  # moved together where they are: what lies between them is not needed any more
+            begin, end = end, end + len(part)
+            data[begin:end] = part
+        return [data[:end]] if end else [], rest
 
     async def _wait(self) -> None:
         self._wanted = asyncio.get_running_loop().create_future()

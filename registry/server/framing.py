@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+LAST_CHUNK = b"0\r\n\r\n"
+"""How bodies in chunked coding end, unless trailers follow."""
+
 _SIZE = re.compile(rb"([0-9a-fA-F]{1,16})[ \t]*(?:;[^\r\n]*)?\r\n")
 _BETWEEN = re.compile(rb"\r\n([1-9a-fA-F][0-9a-fA-F]{0,15})\r\n")  # two chunks, when all of it is there
 _LINE_MOST = 1024  # bytes of a line that says how long a chunk is, and of a trailer

@@ -8,7 +8,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,35 +33,50 @@ _TLS_VERSIONS = {
 }
 
 
-def listen(address: str, network: str = "tcp") -> socket.socket:
-    """A listening socket.
+def listen(address: str, network: str = "tcp", count: int = 1) -> list[socket.socket]:
+    """Listening sockets, among which the kernel divides the connections.
 
     Args:
         address: `host:port`, with an empty host for all addresses of both families; a path where `network` is unix.
-        network: tcp or unix.
+        network: tcp or unix; of the latter there is one socket, so many times.
+        count: of sockets.
 
     Raises:
         OSError: the address is in use, not ours, or not allowed.
     """
     if network == "unix":
-        return _listen_unix(address)
+        return [_listen_unix(address)] * count
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     dual = not host and socket.has_dualstack_ipv6()
-    if dual:
-        return _prepared(
-            socket.create_server(("::", int(port)), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return _prepared(socket.create_server((host, int(port)), family=family, backlog=BACKLOG))
+    family = socket.AF_INET6 if dual or ":" in host else socket.AF_INET
+    # The first is bound without sharing: it fails where another server has the port, also if that would share.
+    first = _bound(family, ("::" if dual else host, int(port)), dual=dual)
+    bound = [first]
+    if count > 1:
+        first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound += (_bound(family, first.getsockname(), dual=dual, shared=True) for _ in range(count - 1))
+    for listener in bound:
+        listener.listen(BACKLOG)
+    return bound
 
 
-def _prepared(listener: socket.socket) -> socket.socket:
-    """Set what accepted connections inherit."""
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+def _bound(family: socket.AddressFamily, address: Any, *, dual: bool, shared: bool = False) -> socket.socket:
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # accepted connections inherit it
     for option, value in _KEEPALIVE:
-        listener.setsockopt(socket.IPPROTO_TCP, option, value)
-    return listener
+        bound.setsockopt(socket.IPPROTO_TCP, option, value)
+    return bound
 
 
 def _listen_unix(path: str) -> socket.socket:

@@ -6,21 +6,27 @@ import asyncio
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 import uvicorn
 from uvicorn.server import ServerState
 
+from registry.api.traffic import Stage
 from registry.server.listening import BACKLOG
 from registry.server.protocol import IDLE, HttpProtocol
+from registry.server.workers import supervise
 
 if TYPE_CHECKING:
     import socket
     import ssl
+    from collections.abc import Callable, Sequence
     from types import FrameType
 
     from starlette.types import ASGIApp
+
+    from registry.api.traffic import Traffic
 
 _QUIET = 0.5  # seconds without a request before a draining server stops: a push is several, with gaps between them
 _LAST_WORDS = 5  # seconds for connections to close once nothing is under way
@@ -28,21 +34,46 @@ _TICKS_OF_A_SECOND = 10  # as uvicorn counts them
 _TRANSFERS = 32  # threads that read and write sockets
 
 
-class Busy(Protocol):
-    """What the server asks the app before it stops (`api.middleware.Traffic`)."""
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What is served, and how.
 
-    active: int
-    served: int
-    draining: bool
-
-
-def serve(app: ASGIApp, listener: socket.socket, busy: Busy, drain: float, tls: ssl.SSLContext | None = None) -> None:
-    """Serve until SIGTERM or SIGINT; then let transfers under way end, for up to `drain` seconds.
-
-    A second signal stops at once.
+    Attributes:
+        app: answers requests.
+        traffic: of all its processes.
+        drain: seconds that transfers under way have to end, once it is told to stop.
+        tls: None for plain HTTP.
     """
+
+    app: ASGIApp
+    traffic: Traffic
+    drain: float
+    tls: ssl.SSLContext | None = None
+
+
+def serve(service: Service, listeners: Sequence[socket.socket]) -> None:
+    """Serve until SIGTERM or SIGINT; then let transfers under way end. A second signal stops at once.
+
+    For several sockets there are as many processes.
+    """
+
+    def stop() -> None:
+        late = service.traffic.stage or not service.drain
+        service.traffic.stage = Stage.STOPPING if late else Stage.DRAINING
+
+    def work(number: int, at_signal: Callable[[], None] = lambda: None) -> None:
+        service.traffic.join(number)
+        _serve(service, listeners[number], at_signal)
+
+    if len(listeners) == 1:
+        work(0, stop)
+    else:
+        supervise(len(listeners), work, stop)
+
+
+def _serve(service: Service, listener: socket.socket, at_signal: Callable[[], None]) -> None:
     config = uvicorn.Config(
-        app,
+        service.app,
         ws="none",
         log_config=None,
         server_header=False,
@@ -52,11 +83,11 @@ def serve(app: ASGIApp, listener: socket.socket, busy: Busy, drain: float, tls: 
         timeout_graceful_shutdown=_LAST_WORDS,
     )
     config.load()
-    config.ssl = tls
+    config.ssl = service.tls
     _allow_many_files()
     with ThreadPoolExecutor(_TRANSFERS, "transfer") as threads:
         config.http_protocol_class = cast("type[asyncio.Protocol]", partial(HttpProtocol, threads=threads))
-        _Server(config, busy, drain).run(sockets=[listener])
+        _Server(config, service, at_signal).run(sockets=[listener])
 
 
 def _allow_many_files() -> None:
@@ -76,32 +107,22 @@ class State(ServerState):
 class _Server(uvicorn.Server):
     """Goes on listening while it drains: new transfers are told to come back, others are still answered."""
 
-    def __init__(self, config: uvicorn.Config, busy: Busy, drain: float) -> None:
+    def __init__(self, config: uvicorn.Config, service: Service, at_signal: Callable[[], None]) -> None:
         super().__init__(config)
         self.server_state = self._state = State()
-        self._busy = busy
-        self._drain = drain
+        self._traffic = service.traffic
+        self._drain = service.drain
+        self._at_signal = at_signal
         self._deadline = 0.0
         self._served = 0
         self._quiet_since = 0.0
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
-        if self._busy.draining or not self._drain:
-            self._stop_at_once()
-            return
-        self._busy.draining = True
-        self._deadline = time.monotonic() + self._drain
-        self._quiet_since = time.monotonic()
+        self._at_signal()
 
     async def on_tick(self, counter: int) -> bool:
-        if self._busy.draining:
-            now = time.monotonic()
-            if self._busy.active or self._busy.served != self._served:
-                self._served, self._quiet_since = self._busy.served, now
-            if now > self._deadline:
-                self._stop_at_once()
-            elif now - self._quiet_since >= _QUIET:
-                self.should_exit = True
+        if self._traffic.stage:
+            self._let_end(time.monotonic())
         ends = await super().on_tick(counter)
         if counter % _TICKS_OF_A_SECOND == 0:
             headers = self._state.default_headers
@@ -111,6 +132,14 @@ class _Server(uvicorn.Server):
                 cast("HttpProtocol", connection).expire(now)
         return ends
 
-    def _stop_at_once(self) -> None:
-        self.config.timeout_graceful_shutdown = 0
-        self.should_exit = True
+    def _let_end(self, now: float) -> None:
+        """Stop once all processes are quiet, or the time is over."""
+        if not self._deadline:
+            self._deadline, self._quiet_since = now + self._drain, now
+        if self._traffic.active or self._traffic.served != self._served:
+            self._served, self._quiet_since = self._traffic.served, now
+        if self._traffic.stage is Stage.STOPPING or now > self._deadline:
+            self.config.timeout_graceful_shutdown = 0
+            self.should_exit = True
+        elif now - self._quiet_since >= _QUIET:
+            self.should_exit = True

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from contextlib import suppress
-from threading import Lock
 from typing import TYPE_CHECKING
 
 from registry.oci.digest import Digest, hasher
@@ -18,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from registry.oci.digest import Bytes, Hasher
+    from registry.storage.hashing import Hashers
     from registry.storage.root import Filesystem
 
 _READ_SIZE = 1024 * 1024
-_HASHERS_KEPT = 1024
 
 
 class Progress:
@@ -77,36 +75,6 @@ def read_progress(directory: str, descriptor: int | None = None) -> Progress:
     return progress
 
 
-class Hashers:
-    """Hashers of open sessions at their last checkpoint, so that the next chunk goes on from there.
-
-    Only a shortcut of this process: a session that another process wrote to in between is hashed from its beginning.
-    """
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, tuple[int, Hasher]] = OrderedDict()
-        self._lock = Lock()
-
-    def keep(self, directory: str, size: int, hashed: Hasher) -> None:
-        with self._lock:
-            self._kept[directory] = (size, hashed.copy())
-            self._kept.move_to_end(directory)
-            if len(self._kept) > _HASHERS_KEPT:
-                self._kept.popitem(last=False)
-
-    def take(self, directory: str, progress: Progress) -> Hasher | None:
-        """The hasher of exactly these bytes, if it is here."""
-        with self._lock:
-            size, hashed = self._kept.pop(directory, (0, None))
-        if hashed is None or size != progress.size or Digest.from_hasher(hashed) != progress.digest:
-            return None
-        return hashed
-
-    def drop(self, directory: str) -> None:
-        with self._lock:
-            self._kept.pop(directory, None)
-
-
 class FilesystemDraft:
     """`storage.base.Draft` in `_uploads/<uuid>/`. Holds the lock on its `data` until it is closed."""
 
@@ -127,19 +95,20 @@ class FilesystemDraft:
 
     def write(self, batch: Sequence[Bytes]) -> None:
         self._files.require_room()
-        hashed = self._hashed()
+        hashed = self._hashed()  # of what is there: before anything is written
         if not self._written:
             # Bytes after the checkpoint are of a request that did not end.
             durable.truncate(self._descriptor, self._checkpoint.size)
             self._written = True
+        hashing = self._hashers.update(hashed, batch)
         try:
             durable.append(self._descriptor, batch)
         except OSError:
+            hashing.wait()
             self._go_back()
             raise
-        for part in batch:
-            hashed.update(part)
-            self.offset += len(part)
+        hashing.wait()
+        self.offset += sum(map(len, batch))
 
     def checkpoint(self) -> None:
         if not self._is_there():

@@ -16,7 +16,8 @@ from registry.oci.digest import ALGORITHMS, Digest
 from registry.oci.errors import DigestInvalid
 from registry.storage import durable, layout
 from registry.storage.base import Busy, Key, LocalFile, Missing, StoredBlob
-from registry.storage.draft import FilesystemDraft, Hashers, Progress, read_progress
+from registry.storage.draft import FilesystemDraft, Progress, read_progress
+from registry.storage.hashing import Hashers
 from registry.storage.root import Filesystem, read
 
 if TYPE_CHECKING:

@@ -2,11 +2,13 @@
 
 import socket
 import struct
+import uuid
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from remote import Remote
 from serving import Process
 
 SECONDS = 15.0
@@ -63,6 +65,12 @@ class Connection:
             given["Content-Length"] = str(len(body))
         lines = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "localhost", **given}.items())
         return self.send(method.encode() + b" " + raw + b" HTTP/1.1\r\n" + lines.encode() + b"\r\n" + body)
+
+    def begin(self, method: str, target: str, length: int, body: bytes) -> Self:
+        """Send a request's head and the beginning of its body, and return once the server takes it in."""
+        self.request(method, target, Content_Length=length, Expect="100-continue")
+        assert self.head()[0] == 100
+        return self.send(body)
 
     def chunk(self, data: bytes) -> Self:
         """One chunk of a body in chunked coding; the empty one ends it."""
@@ -124,3 +132,8 @@ def ask(server: Process, method: str, target: str | bytes, body: bytes = b"", **
     with Connection(server) as connection:
         connection.request(method, target, body, Connection="close", **headers)
         return connection.answer(method)
+
+
+def is_draining(remote: Remote) -> bool:
+    """Whether an upload to where nobody pushed before is told to come back."""
+    return remote.http.post(f"/v2/{uuid.uuid4()}/blobs/uploads/").status_code == 503

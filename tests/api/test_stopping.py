@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from answers import error
 from images import OCI_INDEX, digest_of, index, noise
-from rawhttp import Connection
+from rawhttp import Connection, is_draining
 from serving import Server, wait_until
 
 from registry.server import listen
@@ -40,7 +40,7 @@ def pull_slowly(server: Server) -> Connection:
 
 def push_slowly(server: Server, location: str) -> Connection:
     """Begin to send ten bytes, and send six of them."""
-    return Connection(server).request("PATCH", location, b"012345", Content_Length=10)
+    return Connection(server).begin("PATCH", location, 10, b"012345")
 
 
 def is_told_to_come_back(writer: Connection) -> None:
@@ -49,10 +49,6 @@ def is_told_to_come_back(writer: Connection) -> None:
     error(answer, 503, "UNAVAILABLE")
     assert int(answer.headers["Retry-After"]) > 0
     assert writer.is_closed_by_server()
-
-
-def is_draining(remote) -> bool:
-    return remote.http.post("/v2/nobody/pushes/blobs/uploads/").status_code == 503
 
 
 def test_transfers_under_way_end_well_and_new_ones_are_told_to_come_back(some):
@@ -175,7 +171,7 @@ def test_a_registry_that_stopped_can_be_started_on_its_port_at_once(some):
 
 def test_connections_are_kept_alive_so_that_the_mesh_does_not_forget_them():
     """IPVS drops a connection after 15 minutes of silence, and the client waits for ever."""
-    with listen("127.0.0.1:0") as listener, socket.create_connection(listener.getsockname(), timeout=5):
+    with listen("127.0.0.1:0")[0] as listener, socket.create_connection(listener.getsockname(), timeout=5):
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
@@ -199,7 +195,7 @@ def test_the_server_leaves_them_kept_alive(shared_server):
 
 
 def test_an_address_without_a_host_listens_on_all_addresses_of_both_families():
-    with listen(":0") as listener:
+    with listen(":0")[0] as listener:
         port = listener.getsockname()[1]
         for host in ("127.0.0.1", "::1") if listener.family == socket.AF_INET6 else ("127.0.0.1",):
             with socket.create_connection((host, port), timeout=5):
@@ -210,5 +206,5 @@ def test_an_address_without_a_host_listens_on_all_addresses_of_both_families():
 def test_an_address_with_a_host_listens_there(address):
     if address.startswith("[") and not socket.has_ipv6:
         pytest.skip("no IPv6 here")
-    with listen(address) as listener, socket.create_connection(listener.getsockname()[:2], timeout=5):
+    with listen(address)[0] as listener, socket.create_connection(listener.getsockname()[:2], timeout=5):
         pass

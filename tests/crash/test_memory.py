@@ -30,10 +30,10 @@ def pieces() -> Iterator[bytes]:
         yield PIECE
 
 
-def peak(server: Server) -> int:
-    """The most memory that the server ever had, in bytes."""
-    status = Path(f"/proc/{server.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10
+def peaks(server: Server) -> dict[int, int]:
+    """The most memory that each process of the server ever had, in bytes."""
+    found = {pid: Path(f"/proc/{pid}/status").read_text() for pid in server.processes()}
+    return {pid: int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) << 10 for pid, status in found.items()}
 
 
 def answer(
@@ -82,7 +82,7 @@ def test_pushing_and_pulling_a_gibibyte_moves_peak_memory_by_under_64_mib(large_
     """Once each way, by a client that sends as fast as it can and reads as fast as it can."""
     connection = http.client.HTTPConnection(large_server.host, large_server.port, timeout=60)
     begin(connection)  # what the first request of any kind loads is not the blob's
-    before = peak(large_server)
+    before = peaks(large_server)
 
     assert push(connection, digest) == 201
 
@@ -92,4 +92,5 @@ def test_pushing_and_pulling_a_gibibyte_moves_peak_memory_by_under_64_mib(large_
         hashed.update(part)
     connection.close()
     assert f"sha256:{hashed.hexdigest()}" == digest
-    assert peak(large_server) - before < MOST
+    grown = {pid: peak - before[pid] for pid, peak in peaks(large_server).items()}
+    assert max(grown.values()) < MOST

@@ -302,5 +302,6 @@ def test_there_and_back(swarm: Swarm) -> None:
         held(swarm, filled[: filled.index(name)])
         build(swarm, name, layers=2, megabytes=2)
         push(swarm, name)
-        held(swarm, filled[: filled.index(name) + 1])
+        listed(swarm, filled[: filled.index(name) + 1])
+        pulls_whole(swarm, name)
     swarm.remove("old")
