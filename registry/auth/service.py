@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from registry.auth.base import Action, Need
 from registry.auth.jws import Invalid, verified
-from registry.auth.scopes import CATALOG, EVERYTHING, REGISTRY, REPOSITORY, Malformed, Scope, parse_scopes
+from registry.auth.scopes import CATALOG, EVERYTHING, REGISTRY, REPOSITORY, Scope, parse_scopes
 from registry.auth.tokens import Terms
-from registry.oci.errors import NameInvalid, TokenRequestInvalid, Unauthorized
+from registry.oci.errors import NameInvalid, Unauthorized
 from registry.oci.names import RepositoryName
 
 if TYPE_CHECKING:
@@ -111,10 +111,10 @@ class TokenService:
             refresh: whether a refresh token is asked for.
 
         Raises:
-            TokenRequestInvalid: a scope is none.
+            Malformed: a scope is none.
             RegistryError: what `Authenticator.check` raises.
         """
-        wanted = _parse(scopes)
+        wanted = parse_scopes(scopes)
         try:
             caller = await self._people.check(given, address)
         except Unauthorized:
@@ -134,10 +134,10 @@ class TokenService:
         """For whoever was given a refresh token, as long as the password is the same.
 
         Raises:
-            TokenRequestInvalid: a scope is none.
+            Malformed: a scope is none.
             Unauthorized: the refresh token does not count, or no longer.
         """
-        wanted = _parse(scopes)
+        wanted = parse_scopes(scopes)
         try:
             members = verified(token, self._key)
             claims = _OF_REFRESH.read(members, self._clock())
@@ -162,13 +162,6 @@ class TokenService:
             return ""
         members = _claims(_OF_REFRESH, name, now, self._lifetimes.refresh) | {"line": _mark(known.line)}
         return self._key.sign(members)
-
-
-def _parse(scopes: Sequence[str]) -> list[Scope]:
-    try:
-        return parse_scopes(scopes)
-    except Malformed as error:
-        raise TokenRequestInvalid(str(error)) from None
 
 
 def _granted(caller: Caller, scope: Scope) -> Scope:

@@ -21,7 +21,6 @@
     Unsupported            UNSUPPORTED                405     the operation is switched off
       MethodNotAllowed     UNSUPPORTED                405     the endpoint has no such method
       NoSuchEndpoint       UNSUPPORTED                404     nothing answers at that path
-      TokenRequestInvalid  UNSUPPORTED                400     not how tokens are asked for
     TooManyRequests        TOOMANYREQUESTS            429     slow down
     TagInvalid             TAG_INVALID                400     not a tag                               (registry:2)
     RangeInvalid           RANGE_INVALID              416     a range that cannot be had or appended  (registry:2)
@@ -160,10 +159,6 @@ class MethodNotAllowed(Unsupported):
 
 class NoSuchEndpoint(Unsupported):
     status, summary = 404, "no such endpoint"
-
-
-class TokenRequestInvalid(Unsupported):
-    status, summary = 400, "this is not how tokens are asked for"
 
 
 class TooManyRequests(RegistryError):

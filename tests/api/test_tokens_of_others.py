@@ -11,7 +11,7 @@ from images import image
 from issuing import ISSUER, KEYS, SERVICE, TokenServer, certificate, chain, claims, jwk, on, pem, sign
 from remote import Remote
 from serving import PeerRegistry, Server, executable, wait_until
-from test_tokens import bearer, challenge
+from test_token_service import bearer, challenge
 
 from registry.auth.jws import fingerprint, thumbprint
 

@@ -194,7 +194,7 @@ def test_what_this_registry_does_not_have_is_not_granted(http, scope):
 
 @pytest.mark.parametrize("scope", ["x", "repository:a", "repository:a:PULL", "repository:a:b:pull"])
 def test_what_is_no_scope_is_400(http, scope):
-    assert "scope" in error(ask(http, scope), 400, "UNSUPPORTED")["message"]
+    assert "expected TYPE:NAME:ACTIONS" in refused(ask(http, scope), 400, "invalid_scope")
 
 
 def test_a_wrong_password_is_401_and_asks_for_a_right_one(http):
@@ -330,7 +330,7 @@ def test_neither_token_does_for_the_other(http):
         ({"grant_type": "refresh_token"}, 400, "invalid_request"),
         ({"grant_type": "refresh_token", "refresh_token": "x"}, 401, "invalid_grant"),
         ({"grant_type": "refresh_token", "refresh_token": "x" * 20_000}, 401, "invalid_grant"),
-        ({"grant_type": "password", "username": "alice", "password": "secret", "scope": "x"}, 400, "invalid_request"),
+        ({"grant_type": "password", "username": "alice", "password": "secret", "scope": "x"}, 400, "invalid_scope"),
     ],
 )
 def test_forms_that_give_nothing(http, form, status, word):
@@ -460,3 +460,10 @@ def test_a_read_only_volume_without_a_key_is_served(tmp_path):
         given = httpx.get(server.url + "/auth/token", auth=ALICE).json()["token"]
         assert httpx.get(server.url + "/v2/", headers=bearer(given)).status_code == 200
         assert "tokens end with this process" in server.log()
+
+
+def test_all_workers_take_each_other_s_tokens(tmp_path):
+    with Guarded(tmp_path / "data", environment={**ENABLED, "REGISTRY_HTTP_WORKERS": "3"}) as server:
+        for _ in range(10):
+            given = httpx.get(server.url + "/auth/token", auth=ALICE).json()["token"]
+            assert {httpx.get(server.url + "/v2/", headers=bearer(given)).status_code for _ in range(5)} == {200}
