@@ -40,7 +40,7 @@ def _url(value: str) -> str:
 
 
 class Tokens(Section):
-    """Tokens that this registry gives out itself. `enabled: null` means: where a rule names `anonymous`."""
+    """Tokens that this registry gives out itself. `enabled` is None where nobody chose, and then there are none."""
 
     enabled: bool | None = None
     key: Path | None = None
