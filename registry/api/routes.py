@@ -133,12 +133,12 @@ class Resource:
 
 
 async def _admit(api: Context, authenticator: Authenticator, scope: Scope, access: Access) -> None:
-    """Raises Unauthorized, with the challenge; Denied."""
+    """Note who asks, for what only a handler can know. Raises Unauthorized, with the challenge."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     client = scope.get("client")
     need = _need(access, scope)
     try:
-        caller = await authenticator.check(given, client[0] if client else "")
+        scope["caller"] = caller = await authenticator.check(given, client[0] if client else "")
         if need is None or caller.may(need):
             return
         raise InsufficientScope

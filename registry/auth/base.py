@@ -23,7 +23,7 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a request does, and in which repository; the catalog is in none."""
+    """What a request does, and in which repository: None for the catalog, and for what reaches into all of them."""
 
     action: Action
     repository: RepositoryName | None = None

@@ -39,10 +39,10 @@ class Bearer:
 
 
 def scope_of(need: Need) -> Scope:
-    """What a token must have for it."""
-    if need.repository is None:
+    """What a token must have for it. No token has a name for all repositories."""
+    if need.action is Action.CATALOG:
         return Scope(REGISTRY, CATALOG, (EVERYTHING,))
-    return Scope(REPOSITORY, need.repository, (need.action.value,))
+    return Scope(REPOSITORY, need.repository or "", (need.action.value,))
 
 
 def scopes_of(needs: Sequence[Need]) -> list[Scope]:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
 
-MOST_BYTES = 16 * 1024
-"""Of a text: a chain of certificates and dozens of repositories fit in, and reading it costs nobody anything."""
+MOST_BYTES = 32 * 1024
+"""Of a text: a chain of certificates fits in, and whatever `scopes` takes; reading it costs nobody much."""
 
 LEAST_RSA_BITS = 2048
 _RSA = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})

@@ -20,7 +20,7 @@ EVERYTHING = "*"
 
 MOST = 100
 """Scopes of one request. docker asks for one more than the repositories that it would mount layers from."""
-MOST_CHARACTERS = 16 * 1024
+MOST_CHARACTERS = 12 * 1024
 
 _SCOPE = re.compile(
     r"([a-z0-9]+)(?:\([a-z0-9]+\))?:([^:\s\x00-\x1f\"\\]+(?::[0-9]+/[^:\s\x00-\x1f\"\\]+)?):([a-z*,]*)", re.ASCII

@@ -40,7 +40,7 @@ class People(Protocol):
     """Who there is, and what each may do."""
 
     async def check(self, given: Sequence[bytes], address: str) -> Caller:
-        """See `Authenticator.check`. Without credentials it is nobody, if nobody may do anything."""
+        """See `Authenticator.check`. Unauthorized without credentials: nobody may do anything."""
 
     async def known(self, name: str) -> Known | None:
         """A user, without a password; None where there is none of that name."""

@@ -127,6 +127,26 @@ def test_an_image_is_pushed_and_pulled(served):
         remote.holds("some/image", pushed, "latest")
 
 
+def test_a_blob_is_mounted_only_from_where_the_token_may_pull(served):
+    """Otherwise whoever knows a digest could have the blob of any repository."""
+    pushed = image("mounted", size=1000)
+    digest = pushed.blobs[0].digest
+    with Remote(served.url) as remote:
+        remote.http.headers.update(bearer(sign(claims(on("theirs", "pull", "push")), kid=KID)))
+        remote.push("theirs", pushed, "latest")
+    mine = bearer(sign(claims(on("mine", "pull", "push"), on("catalog", "*", kind="registry")), kid=KID))
+    both = bearer(sign(claims(on("mine", "pull", "push"), on("theirs", "pull")), kid=KID))
+    with httpx.Client(base_url=served.url) as http:
+        for query, headers, expected in [
+            ({"from": "theirs"}, mine, 202),
+            ({}, mine, 202),
+            ({}, both, 202),
+            ({"from": "theirs"}, both, 201),
+        ]:
+            answer = http.post("/v2/mine/blobs/uploads/", params={"mount": digest, **query}, headers=headers)
+            assert answer.status_code == expected, (query, answer.text)
+
+
 def test_only_the_configured_algorithms_count(tmp_path):
     (tmp_path / "bundle.pem").write_bytes(pem(certificate(KEYS["RS256"]), certificate(KEYS["ES256"])))
     settings = variables(rootcertbundle=tmp_path / "bundle.pem", signingalgorithms="[ES256]")

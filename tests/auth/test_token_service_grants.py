@@ -8,6 +8,7 @@ import pytest
 
 from registry.auth.base import Action, Need
 from registry.auth.jws import SigningKey
+from registry.auth.scopes import MOST, MOST_CHARACTERS, parse_scopes
 from registry.auth.service import TERMS, Known, Lifetimes, TokenService
 from registry.auth.tokens import Tokens
 from registry.oci.errors import Unauthorized
@@ -80,6 +81,16 @@ def test_a_user_gets_what_the_user_may(service):
     assert granted(service, "alice", *asked) == ["repository:a:pull,push", "repository:b:pull"]
     assert granted(service, "alice", "repository:a:*") == ["repository:a:pull,push"]
     assert granted(service, "alice", "registry:catalog:*") == ["registry:catalog:*"]
+
+
+def test_the_largest_token_that_can_be_asked_for_counts(service):
+    room = MOST_CHARACTERS // MOST - len("repository::pull,push,delete")
+    names = [f"n{number:0{room - 1}}" for number in range(MOST)]
+    everything = Person("x" * 200, {(action, name) for action in Action for name in names})
+    wanted = parse_scopes([f"repository:{name}:pull,push,delete" for name in names])
+    given = asyncio.run(service._give(everything, wanted, refresh=False))
+    assert len(given.scopes) == MOST
+    assert len(Tokens(TERMS, KEY, service._clock).check(given.token).access) == MOST
 
 
 def test_a_refresh_token_gives_what_its_user_may_now(service, people, clock):
