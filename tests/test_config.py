@@ -533,6 +533,23 @@ def notices_or_problems(environ):
 
 
 # Blocks of a configuration and, last, the line that it is answered with.
+TOKENS = """
+version: 0.1
+auth:
+  htpasswd: {realm: Registry, path: /auth/htpasswd}
+  tokens: {enabled: true, key: /run/secrets/key, lifetime: 10m}
+"""
+
+OTHERS_TOKENS = """
+version: 0.1
+auth:
+  token:
+    realm: https://auth/token
+    service: registry
+    issuer: Auth
+    rootcertbundle: /certs/auth.crt
+"""
+
 WRONG_FILES = """
 htpp: {addr: ':80'}
 htpp: unknown key; did you mean http?
@@ -828,11 +845,40 @@ class TestSettings:
             assert "hunter2" not in shown
         assert to_dict(settings)["http"]["secret"] == "****"
 
-    @pytest.mark.parametrize("text", [REGISTRY_2, REGISTRY_3, DEBIAN, "version: 0.1\nstorage: inmemory"])
+    @pytest.mark.parametrize(
+        "text", [REGISTRY_2, REGISTRY_3, DEBIAN, TOKENS, OTHERS_TOKENS, "version: 0.1\nstorage: inmemory"]
+    )
     def test_what_is_rendered_loads_to_the_same_settings(self, written, text):
         settings = written(text).settings
         assert written(render(settings)).settings == settings
         assert yaml.safe_load(render(settings)) == json.loads(json.dumps(to_dict(settings)))
+
+
+class TestTokens:
+    def test_those_of_another_server_as_registry_2_and_3_take_them(self, written):
+        token = written(OTHERS_TOKENS).settings.auth.token
+        assert (token.realm, token.service, token.issuer) == ("https://auth/token", "registry", "Auth")
+        assert str(token.rootcertbundle) == "/certs/auth.crt"
+        assert len(token.signingalgorithms) == 10
+        variables = {
+            "REGISTRY_AUTH": "token",
+            "REGISTRY_AUTH_TOKEN_REALM": "https://auth/token",
+            "REGISTRY_AUTH_TOKEN_SERVICE": "registry",
+            "REGISTRY_AUTH_TOKEN_ISSUER": "Auth",
+            "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE": "/certs/auth.crt",
+        }
+        assert from_variables(variables).auth.token == token
+        assert from_variables(variables | {"REGISTRY_AUTH_TOKEN_SIGNINGALGORITHMS_0": "ES256"}).auth.token != token
+
+    def test_an_automatic_realm_is_told_to_have_no_effect(self, written):
+        (notice,) = written(OTHERS_TOKENS + "    autoredirect: true\n").notices
+        assert notice.endswith("auth.token.autoredirect")
+        assert written(OTHERS_TOKENS + "    autoredirect: false\n").notices == ()
+
+    def test_those_of_our_own_beside_passwords(self, written):
+        tokens = written(TOKENS).settings.auth.tokens
+        assert (tokens.enabled, tokens.lifetime.total_seconds()) == (True, 600)
+        assert str(tokens.key) == "/run/secrets/key"
 
 
 class TestUnits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from registry.auth.base import Authenticator, Caller
     from registry.auth.jws import SigningKey
     from registry.auth.trust import Trusted, TrustFiles
+
+log = logging.getLogger("registry.auth")
 
 PATH = "/auth/token"
 """Of the endpoint that gives tokens out; registry:3 has its own there, too."""
@@ -134,4 +137,5 @@ def _bearer(tokens: Tokens, text: str) -> Bearer:
     try:
         return Bearer(tokens.check(text))
     except Invalid as error:
+        log.info("token refused: %s", error)
         raise TokenInvalid(f"the token does not count: {error}") from None

@@ -79,20 +79,13 @@ def _verify(
     first: x509.Certificate, between: list[x509.Certificate], roots: tuple[x509.Certificate, ...], now: datetime
 ) -> None:
     """Raises Invalid. What a signer of tokens may call itself, and use its key for besides, is nobody's business."""
-    authority = ExtensionPolicy.permit_all().require_present(
-        x509.BasicConstraints, Criticality.AGNOSTIC, _is_an_authority
-    )
+    authority = ExtensionPolicy.permit_all().require_present(x509.BasicConstraints, Criticality.AGNOSTIC, None)
     policy = PolicyBuilder().store(Store(list(roots))).time(now).max_chain_depth(_LONGEST_CHAIN)
     policy = policy.extension_policies(ca_policy=authority, ee_policy=ExtensionPolicy.permit_all())
     try:
         policy.build_client_verifier().verify(first, between)
     except (VerificationError, ValueError, UnsupportedAlgorithm):
         raise Invalid("its chain of certificates does not lead to a root (rootcertbundle)") from None
-
-
-def _is_an_authority(policy: object, certificate: x509.Certificate, found: x509.BasicConstraints) -> None:  # noqa: ARG001
-    if not found.ca:
-        raise ValueError("a certificate of the chain may not sign others")
 
 
 class CertificateBundle(RereadFile):

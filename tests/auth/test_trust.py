@@ -42,7 +42,8 @@ def test_a_certificate_of_the_bundle_counts_whatever_it_says_of_itself(authority
 
 
 OTHER_ROOT = certificate(KEYS["ES384"], "root", authority=True)
-NO_AUTHORITY = certificate(BETWEEN_KEY, "between", by=ROOT_KEY, issuer="root")
+SILENT = certificate(BETWEEN_KEY, "between", by=ROOT_KEY, issuer="root")
+NO_AUTHORITY = certificate(BETWEEN_KEY, "between", by=ROOT_KEY, issuer="root", authority=False)
 OLD = certificate(KEYS["ES256"], "leaf", by=ROOT_KEY, issuer="root", days=-1)
 OLD_BETWEEN = certificate(BETWEEN_KEY, "between", by=ROOT_KEY, issuer="root", authority=True, days=-1)
 
@@ -55,7 +56,8 @@ OLD_BETWEEN = certificate(BETWEEN_KEY, "between", by=ROOT_KEY, issuer="root", au
         pytest.param(chain(certificate(KEYS["ES256"]), ROOT), id="the root behind a stranger"),
         pytest.param(chain(certificate(KEYS["ES256"], "leaf", by=KEYS["ES384"], issuer="root")), id="root's name"),
         pytest.param(chain(LEAF), id="a link is missing"),
-        pytest.param(chain(LEAF, NO_AUTHORITY), id="signed by no authority"),
+        pytest.param(chain(LEAF, SILENT), id="signed by what does not say that it is an authority"),
+        pytest.param(chain(LEAF, NO_AUTHORITY), id="signed by what says that it is none"),
         pytest.param(chain(OLD), id="out of date"),
         pytest.param(chain(LEAF, OLD_BETWEEN), id="a link is out of date"),
         pytest.param(chain(ROOT), id="the root, with another key"),
