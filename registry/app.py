@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
 from registry.api.middleware import Edge
 from registry.api.routes import Router
 from registry.api.traffic import Traffic
+from registry.auth.bearer import ForeignTokens, OwnTokens
+from registry.auth.jws import Invalid, SigningKey
 from registry.auth.passwordfile import PasswordFile
 from registry.auth.passwords import Passwords
+from registry.auth.service import Lifetimes, TokenService
+from registry.auth.tokens import Terms
 from registry.oci.manifest import Platform
+from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
@@ -27,10 +34,14 @@ from registry.store.threads import Threads
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from registry.auth.base import Authenticator
+    from registry.auth.trust import TrustFiles
     from registry.config import Settings
     from registry.config.settings import Validation
     from registry.storage.base import Blobs, Records
     from registry.store.gc import Watch
+
+log = logging.getLogger("registry")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +53,40 @@ class Application:
     read_only: Switch
 
 
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Files that only root may be able to read.
+
+    Attributes:
+        users: of `auth.htpasswd`.
+        key: of `auth.tokens`; None = the one on the volume.
+        trust: the keys of `auth.token`.
+    """
+
+    users: PasswordFile | None = None
+    key: SigningKey | None = None
+    trust: TrustFiles | None = None
+
+
+NOTHING = Opened()
+
+
 class EmptyVolume(Exception):
     """The storage holds no registry yet, and the settings or the task require one."""
 
 
-def build(settings: Settings, users: PasswordFile | None = None, *, lease: float = LEASE) -> Application:
+def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE) -> Application:
     """Put the registry together.
 
     Args:
         settings: what the administrator wants.
-        users: the file of `auth.htpasswd`, where it had to be opened before root was given up.
+        opened: what had to be opened before root was given up.
         lease: of `LocalStore`.
 
     Raises:
         OSError: the storage's root cannot be made or written to.
         EmptyVolume: `requirevolume` is set, and no registry was served from it before.
+        Invalid: the key on the volume is none.
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
@@ -69,8 +99,10 @@ def build(settings: Settings, users: PasswordFile | None = None, *, lease: float
         host=(settings.http.host or "").rstrip("/"),
         absolute=settings.http.relativeurls is False,
     )
-    passwords = _passwords(settings, users)
-    routes = Router(Context(store, traffic, locations, settings.catalog.maxentries, settings.tags.maxtags, passwords))
+    passwords = _passwords(settings, opened.users)
+    authenticator, tokens = _authentication(settings, opened, passwords)
+    limits = settings.catalog.maxentries, settings.tags.maxtags
+    routes = Router(Context(store, traffic, locations, *limits, authenticator, tokens))
     living = _Living(threads, passwords)
     return Application(Edge(routes, traffic, settings.http.headers, living), traffic, switch)
 
@@ -134,6 +166,37 @@ def _passwords(settings: Settings, users: PasswordFile | None) -> Passwords | No
     if wanted.path is None or wanted.realm is None:
         return None
     return Passwords(users or PasswordFile(wanted.path), wanted.realm)
+
+
+def _authentication(
+    settings: Settings, opened: Opened, passwords: Passwords | None
+) -> tuple[Authenticator | None, TokenService | None]:
+    """Who checks credentials, and who gives tokens out."""
+    if opened.trust is not None:
+        wanted = settings.auth.token
+        terms = Terms(str(wanted.issuer), str(wanted.service))
+        return ForeignTokens(opened.trust, terms, str(wanted.realm)), None
+    if passwords is None or not settings.auth.tokens.enabled:
+        return passwords, None
+    key = opened.key or _signing_key(settings)
+    times = settings.auth.tokens
+    lifetimes = Lifetimes(times.lifetime.total_seconds(), times.refreshlifetime.total_seconds())
+    return OwnTokens(passwords, key), TokenService(passwords, key, lifetimes)
+
+
+def _signing_key(settings: Settings) -> SigningKey:
+    """The one on the volume, which all that share the volume sign with."""
+    if settings.storage.inmemory:
+        return SigningKey.generate()
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    path = files.path(layout.SIGNING_KEY)
+    if settings.storage.maintenance.readonly.enabled and not Path(path).exists():
+        log.warning("%s is not there, and the storage is read-only: tokens end with this process", path)
+        return SigningKey.generate()
+    try:
+        return SigningKey.parse(files.secret(layout.SIGNING_KEY, SigningKey.generate().pem))
+    except Invalid as error:
+        raise Invalid(f"{path}: {error}") from None
 
 
 def _with_policies(store: Store, settings: Settings, switch: Switch) -> Store:

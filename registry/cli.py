@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry import __version__, app, config, logs, probe, server
+from registry.auth.jws import Invalid, SigningKey
 from registry.auth.passwordfile import PasswordFile
+from registry.auth.trust import TrustFiles
 from registry.commands.certificate import certificate
 from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
 from registry.commands.flags import GoFlags
@@ -79,12 +81,12 @@ def serve(
     """Serve images over HTTP until SIGTERM, then let running transfers end."""
     settings = _load(path)
     tls = _tls(settings)
-    users = _users(settings)
+    opened = app.Opened(_users(settings), _signing_key(settings), _trust(settings))
     listeners = _listen(settings)  # as root still, for a port below 1024, and a key and passwords that are root's
     try:
         if user is not None and not settings.storage.inmemory:
             log.info(give_up_root(settings.storage.filesystem.rootdirectory, user) or "started without root")
-        application = app.build(settings, users)
+        application = app.build(settings, opened)
         read_only_since = application.read_only.mark.since()
     except app.EmptyVolume:
         root = settings.storage.filesystem.rootdirectory
@@ -92,10 +94,13 @@ def serve(
             f"storage.filesystem.requirevolume: no registry was served from {root} before. If this is the right node "
             "and volume, prepare it once with: registry volume init"
         )
+    except Invalid as error:
+        fail(str(error))
     except OSError as error:
         cannot_write(error)
     if tls is not None:
         tls.settle()
+    users = opened.users
     if users is not None and not os.access(users.path, os.R_OK):
         log.info("%s was read as root, and cannot be read again: restart the registry when it has changed", users.path)
     where = "memory" if settings.storage.inmemory else settings.storage.filesystem.rootdirectory.absolute()
@@ -210,6 +215,30 @@ def _users(settings: Settings) -> PasswordFile | None:
         fail(f"auth.htpasswd.path: there is no {path}; make it with: registry user add NAME --file {path}")
     except OSError as error:
         fail(f"auth.htpasswd.path: cannot read {path}: {error.strerror}")
+
+
+def _signing_key(settings: Settings) -> SigningKey | None:
+    path = settings.auth.tokens.key
+    if path is None:
+        return None
+    try:
+        return SigningKey.parse(path.read_bytes())
+    except Invalid as error:
+        fail(f"auth.tokens.key: {path}: {error}")
+    except OSError as error:
+        fail(f"auth.tokens.key: cannot read {path}: {error.strerror}")
+
+
+def _trust(settings: Settings) -> TrustFiles | None:
+    wanted = settings.auth.token
+    if not wanted.is_given:
+        return None
+    try:
+        return TrustFiles(wanted.rootcertbundle, wanted.jwks, frozenset(wanted.signingalgorithms))
+    except Invalid as error:
+        fail(f"auth.token: {error}")
+    except OSError as error:
+        fail(f"auth.token: cannot read {error.filename}: {error.strerror}")
 
 
 def _url(settings: Settings, listener: socket.socket) -> str:

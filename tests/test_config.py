@@ -209,9 +209,9 @@ class TestExistingConfigurations:
             == wanted
         )
         assert written(text, {"REGISTRY_AUTH": "none"}).settings.auth == Settings().auth
-        assert to_dict(written(text).settings)["auth"] == {
-            "htpasswd": {"realm": "Registry Realm", "path": "/auth/htpasswd"}
-        }
+        shown = to_dict(written(text).settings)["auth"]
+        assert shown["htpasswd"] == {"realm": "Registry Realm", "path": "/auth/htpasswd"}
+        assert "token" not in shown
 
     @pytest.mark.parametrize("auth", ["{none: {}}", "none", "{none: }", "''", "", "{}"])
     def test_no_passwords(self, written, auth):
@@ -533,6 +533,23 @@ def notices_or_problems(environ):
 
 
 # Blocks of a configuration and, last, the line that it is answered with.
+TOKENS = """
+version: 0.1
+auth:
+  htpasswd: {realm: Registry, path: /auth/htpasswd}
+  tokens: {enabled: true, key: /run/secrets/key, lifetime: 10m}
+"""
+
+OTHERS_TOKENS = """
+version: 0.1
+auth:
+  token:
+    realm: https://auth/token
+    service: registry
+    issuer: Auth
+    rootcertbundle: /certs/auth.crt
+"""
+
 WRONG_FILES = """
 htpp: {addr: ':80'}
 htpp: unknown key; did you mean http?
@@ -660,8 +677,32 @@ auth.htpasswd: expected one kind of authentication, got none and htpasswd
 auth: {silly: {realm: r, service: s}}
 auth.silly: this version cannot do this yet; refusing to serve without the protection that you ask for
 
+auth: {token: {}}
+auth.token: expected realm, service, issuer, and rootcertbundle or jwks; refusing to serve without the protection that \
+you ask for
+
+auth: {token: {realm: 'https://x/', issuer: i}}
+auth.token: expected service, rootcertbundle (or jwks) too; refusing to serve without the protection that you ask for
+
 auth: {token: {realm: r}}
-auth.token: this version cannot check tokens yet; refusing to serve without the protection that you ask for
+auth.token.realm: expected a URL such as https://auth.example.com/token, got 'r'
+
+auth: {token: {realm: 'https://x/', issuer: i, service: s, jwks: /j, signingalgorithms: [none]}}
+auth.token.signingalgorithms.0: expected 'EdDSA', 'ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', \
+'RS384' or 'RS512', got 'none'
+
+auth: {token: {realm: 'https://x/', issuer: i, service: s, jwks: /j, signingalgorithms: HS256}}
+auth.token.signingalgorithms.0: expected 'EdDSA', 'ES256', 'ES384', 'ES512', 'PS256', 'PS384', 'PS512', 'RS256', \
+'RS384' or 'RS512', got 'HS256'
+
+auth: {token: {realm: 'https://x/', issuer: i, service: s, jwks: /j}, htpasswd: {realm: r, path: /p}}
+auth.htpasswd: expected one kind of authentication, got token and htpasswd
+
+auth: {htpasswd: {realm: r, path: /p}, tokens: {lifetime: 59s}}
+auth.tokens.lifetime: expected 60s or more: clients take no token to be shorter, got '59s'
+
+auth: {tokens: {enabled: true}}
+auth: expected htpasswd too, where tokens.enabled is true; refusing to serve without the protection that you ask for
 
 auth: [htpasswd]
 auth: expected a section such as htpasswd
@@ -729,7 +770,7 @@ class TestMistakes:
             ("REGISTRY_AUTH_HTPASSWD_PATH", "/p", "auth.htpasswd (REGISTRY_AUTH_HTPASSWD_PATH): "),
             ("REGISTRY_AUTH_SILLY_REALM", "x", "auth.silly (REGISTRY_AUTH_SILLY_REALM): "),
             ("REGISTRY_AUTH_LDAP_HOST", "x", "auth.ldap (REGISTRY_AUTH_LDAP_HOST): "),
-            ("REGISTRY_AUTH_TOKEN_REALM", "x", "auth.token (REGISTRY_AUTH_TOKEN_REALM): "),
+            ("REGISTRY_AUTH_TOKEN_REALM", "https://x/", "auth.token (REGISTRY_AUTH_TOKEN_REALM): "),
             ("REGISTRY_PROXY_REMOTEURL", "https://x", "proxy.remoteurl (REGISTRY_PROXY_REMOTEURL): "),
         ],
     )
@@ -804,11 +845,40 @@ class TestSettings:
             assert "hunter2" not in shown
         assert to_dict(settings)["http"]["secret"] == "****"
 
-    @pytest.mark.parametrize("text", [REGISTRY_2, REGISTRY_3, DEBIAN, "version: 0.1\nstorage: inmemory"])
+    @pytest.mark.parametrize(
+        "text", [REGISTRY_2, REGISTRY_3, DEBIAN, TOKENS, OTHERS_TOKENS, "version: 0.1\nstorage: inmemory"]
+    )
     def test_what_is_rendered_loads_to_the_same_settings(self, written, text):
         settings = written(text).settings
         assert written(render(settings)).settings == settings
         assert yaml.safe_load(render(settings)) == json.loads(json.dumps(to_dict(settings)))
+
+
+class TestTokens:
+    def test_those_of_another_server_as_registry_2_and_3_take_them(self, written):
+        token = written(OTHERS_TOKENS).settings.auth.token
+        assert (token.realm, token.service, token.issuer) == ("https://auth/token", "registry", "Auth")
+        assert str(token.rootcertbundle) == "/certs/auth.crt"
+        assert len(token.signingalgorithms) == 10
+        variables = {
+            "REGISTRY_AUTH": "token",
+            "REGISTRY_AUTH_TOKEN_REALM": "https://auth/token",
+            "REGISTRY_AUTH_TOKEN_SERVICE": "registry",
+            "REGISTRY_AUTH_TOKEN_ISSUER": "Auth",
+            "REGISTRY_AUTH_TOKEN_ROOTCERTBUNDLE": "/certs/auth.crt",
+        }
+        assert from_variables(variables).auth.token == token
+        assert from_variables(variables | {"REGISTRY_AUTH_TOKEN_SIGNINGALGORITHMS_0": "ES256"}).auth.token != token
+
+    def test_an_automatic_realm_is_told_to_have_no_effect(self, written):
+        (notice,) = written(OTHERS_TOKENS + "    autoredirect: true\n").notices
+        assert notice.endswith("auth.token.autoredirect")
+        assert written(OTHERS_TOKENS + "    autoredirect: false\n").notices == ()
+
+    def test_those_of_our_own_beside_passwords(self, written):
+        tokens = written(TOKENS).settings.auth.tokens
+        assert (tokens.enabled, tokens.lifetime.total_seconds()) == (True, 600)
+        assert str(tokens.key) == "/run/secrets/key"
 
 
 class TestUnits:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from registry.auth.base import Authenticator
+    from registry.auth.service import TokenService
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName, SessionId
     from registry.store.base import Store
@@ -52,16 +53,26 @@ class Locations:
     def upload(self, request: Request, repository: RepositoryName, session: SessionId) -> str:
         return self._location(request, f"{repository}/blobs/uploads/{session}")
 
+    def base(self, request: Request) -> str:
+        """The URL before `/v2/` as the client knows it; absolute, since a challenge has no other kind."""
+        host, port = request.scope.get("server") or ("", 0)
+        return f"{self.host or _seen(request) or f'{request.url.scheme}://{host}:{port}'}{self.prefix}"
+
     def _location(self, request: Request, rest: str) -> str:
         return f"{self._origin(request)}{self.path(rest)}"
 
     def _origin(self, request: Request) -> str:
         if self.host or not self.absolute:
             return self.host
-        headers = request.headers
-        scheme = headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip()
-        host = headers.get("x-forwarded-host", headers.get("host", "")).partition(",")[0].strip()
-        return f"{scheme}://{host}" if host else ""
+        return _seen(request)
+
+
+def _seen(request: Request) -> str:
+    """Scheme and host as the client sees them; empty where it names no host."""
+    headers = request.headers
+    scheme = headers.get("x-forwarded-proto", request.url.scheme).partition(",")[0].strip()
+    host = headers.get("x-forwarded-host", headers.get("host", "")).partition(",")[0].strip()
+    return f"{scheme}://{host}" if host else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,7 @@ class Context:
         catalog_most: repositories in one answer of the catalog, at most.
         tags_most: tags in one answer of a tag list, at most; None = no limit.
         authenticator: who asks for credentials; None = nobody does, and everyone may do everything.
+        tokens: who gives tokens out; None = nobody here does.
     """
 
     store: Store
@@ -83,3 +95,4 @@ class Context:
     catalog_most: int = 1000
     tags_most: int | None = None
     authenticator: Authenticator | None = None
+    tokens: TokenService | None = None

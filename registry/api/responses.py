@@ -62,10 +62,10 @@ def error_response(error: RegistryError) -> Response:
 
 
 def json_response(
-    content: Any, headers: Mapping[str, str] | None = None, media_type: str = "application/json"
+    content: Any, headers: Mapping[str, str] | None = None, media_type: str = "application/json", status: int = 200
 ) -> Response:
     """JSON without a charset: a referrers list's Content-Type is compared to the letter by clients."""
-    return _with_body(200, {**(headers or {}), "Content-Type": media_type}, _json(content))
+    return _with_body(status, {**(headers or {}), "Content-Type": media_type}, _json(content))
 
 
 def empty_response(status: int, headers: Mapping[str, str]) -> Response:

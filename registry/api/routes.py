@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from registry.api import blobs, listing, manifests, uploads
+from registry.api import blobs, listing, manifests, token, uploads
 from registry.api.responses import empty_response, json_response
+from registry.auth.base import Action, Need
+from registry.auth.bearer import PATH
 from registry.oci.digest import Digest
-from registry.oci.errors import MethodNotAllowed, NoSuchEndpoint, Unsupported
+from registry.oci.errors import InsufficientScope, MethodNotAllowed, NoSuchEndpoint, Unauthorized, Unsupported
 from registry.oci.names import RepositoryName, SessionId, parse_reference
 
 if TYPE_CHECKING:
@@ -72,6 +74,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {"reference": parse_reference, "dige
 
 ENDPOINTS = (
     Endpoint("GET", "/", _ok, Access.NONE),
+    Endpoint("GET", PATH, token.get, Access.NONE),
+    Endpoint("POST", PATH, token.post, Access.NONE),
     Endpoint("GET", "/v2", _support, Access.BASE),
     Endpoint("GET", "/v2/", _support, Access.BASE),
     Endpoint("GET", "/v2/_catalog", listing.repositories, Access.CATALOG),
@@ -110,7 +114,8 @@ class Resource:
         if endpoint is None:
             raise MethodNotAllowed(headers={"Allow": self._allowed()})
         if self._api.authenticator is not None and endpoint.access is not Access.NONE:
-            await _identify(self._api.authenticator, scope)  # before anything is done, or read of the body
+            # before anything is done, or read of the body
+            await _admit(self._api, self._api.authenticator, scope, endpoint.access)
         if endpoint.begins_upload:
             self._api.traffic.admit(scope["path_params"]["repository"])
         if endpoint.access is Access.PUSH:
@@ -127,10 +132,26 @@ class Resource:
         return ", ".join(sorted([*methods, "OPTIONS"]))
 
 
-async def _identify(authenticator: Authenticator, scope: Scope) -> None:
+async def _admit(api: Context, authenticator: Authenticator, scope: Scope, access: Access) -> None:
+    """Note who asks, for what only a handler can know. Raises Unauthorized, with the challenge."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     client = scope.get("client")
-    await authenticator.check(given, client[0] if client else "")
+    need = _need(access, scope)
+    try:
+        scope["caller"] = caller = await authenticator.check(given, client[0] if client else "")
+        if need is None or caller.may(need):
+            return
+        raise InsufficientScope
+    except Unauthorized as error:
+        base = api.locations.base(Request(scope))
+        error.headers["WWW-Authenticate"] = authenticator.challenge([need] if need else [], base, error.word)
+        raise
+
+
+def _need(access: Access, scope: Scope) -> Need | None:
+    if access is Access.BASE:
+        return None
+    return Need(Action(access.value), scope.get("path_params", {}).get("repository"))
 
 
 class Router:

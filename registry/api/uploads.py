@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from starlette.requests import ClientDisconnect
 
 from registry.api.responses import empty_response
+from registry.auth.base import Action, Need
 from registry.oci.digest import Digest
 from registry.oci.errors import DigestInvalid, NameInvalid, RangeInvalid, SizeInvalid, UploadUnknown
 from registry.oci.headers import parse_content_range
@@ -72,6 +73,9 @@ async def _mount(api: Context, request: Request, digest: Digest) -> bool:
         source = RepositoryName(text) if text else None
     except NameInvalid:
         return False
+    caller = request.scope.get("caller")
+    if caller is not None and not caller.may(Need(Action.PULL, source)):
+        return False  # whoever mounts a blob can pull it: the client sends it instead, if it has it
     return await api.store.mount_blob(request.path_params["repository"], digest, source)
 
 

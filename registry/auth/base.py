@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from registry.oci.names import RepositoryName
+
+
+class Action(Enum):
+    """What can be done."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    CATALOG = "catalog"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a request does, and in which repository: None for the catalog, and for what reaches into all of them."""
+
+    action: Action
+    repository: RepositoryName | None = None
+
+
+class Caller(Protocol):
+    """Who sent a request."""
+
+    @property
+    def name(self) -> str:
+        """Of the user; "" for nobody."""
+
+    def may(self, need: Need) -> bool:
+        """Whether that is allowed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller whose credentials were right."""
+    """A caller whose password was right, and who may do everything: registry:2's meaning."""
 
     name: str
+
+    def may(self, need: Need) -> bool:  # noqa: ARG002
+        return True
 
 
 class Authenticator(Protocol):
     """Asks for credentials."""
 
-    async def check(self, given: Sequence[bytes], address: str) -> Identity:
+    async def check(self, given: Sequence[bytes], address: str) -> Caller:
         """Say who sent a request.
 
         Args:
@@ -27,7 +61,16 @@ class Authenticator(Protocol):
             address: of the client, as far as it is known; of the mesh or a proxy where one is between.
 
         Raises:
-            Unauthorized: nobody that is known. Its headers have the challenge.
+            Unauthorized: nobody that is known.
             TooManyRequests: too many wrong passwords of late; with Retry-After.
             Unavailable: too many are being checked; with Retry-After.
+        """
+
+    def challenge(self, needs: Sequence[Need], base: str, error: str = "") -> str:
+        """The value of WWW-Authenticate that asks for credentials which allow all of that.
+
+        Args:
+            needs: what the request would do.
+            base: URL of this registry as the client knows it, without a slash at its end.
+            error: RFC 6750's word for what is wrong with a token.
         """

@@ -53,6 +53,11 @@ class Credentials:
 
 
 def challenge(realm: str) -> str:
-    """The value of WWW-Authenticate; the realm is quoted as RFC 9110 section 5.6.4 has it."""
-    quoted = realm.replace("\\", "\\\\").replace('"', '\\"')
-    return f'Basic realm="{quoted}"'
+    """The value of WWW-Authenticate."""
+    return f"Basic realm={quoted(realm)}"
+
+
+def quoted(text: str) -> str:
+    """As RFC 9110 section 5.6.4 has it."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'

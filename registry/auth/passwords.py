@@ -20,11 +20,13 @@ from registry.auth.base import Identity
 from registry.auth.basic import Credentials, Malformed, challenge
 from registry.auth.htpasswd import USUAL_COST, matches, stand_in
 from registry.auth.limits import Failures, Notes, Verdict, Verdicts, network
+from registry.auth.service import Known
 from registry.oci.errors import TooManyRequests, Unauthorized, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from registry.auth.base import Need
     from registry.auth.htpasswd import Entries
     from registry.auth.passwordfile import PasswordFile
 
@@ -99,6 +101,16 @@ class Passwords:
             source = self._digest(user, network(address).encode())
             await self._decide(_Attempt(credentials, is_known, address, hashed, mark, source), verdict)
         return Identity(user.decode("utf-8", "replace"))
+
+    def challenge(self, needs: Sequence[Need], base: str, error: str = "") -> str:  # noqa: ARG002
+        """See `Authenticator.challenge`."""
+        return self._challenge["WWW-Authenticate"]
+
+    async def known(self, name: str) -> Known | None:
+        """See `People.known`."""
+        entries = await self._file.entries()
+        hashed = entries.users.get(name.encode("utf-8", "surrogateescape"))
+        return None if hashed is None else Known(Identity(name), hashed)
 
     def close(self) -> None:
         """End the threads, without what still waits for one."""

@@ -109,9 +109,16 @@ def to_dict(settings: Settings) -> dict[str, Any]:
         del storage["filesystem"]
     else:
         del storage["inmemory"]
-    if settings.auth.htpasswd.path is None:
-        tree["auth"] = {"none": {}}
+    tree["auth"] = _chosen_authentication(settings, tree["auth"])
     return tree
+
+
+def _chosen_authentication(settings: Settings, tree: dict[str, Any]) -> dict[str, Any]:
+    if settings.auth.token.is_given:
+        return {"token": tree["token"]}
+    if settings.auth.htpasswd.path is None:
+        return {"none": {}}
+    return {name: inner for name, inner in tree.items() if name != "token"}
 
 
 def render(settings: Settings) -> str:

@@ -37,11 +37,15 @@ INERT = (
     "policy",
     "compatibility",
     "reporting",
+    "auth.token.autoredirect",
+    "auth.token.autoredirectpath",
 )
 """Sections and keys that are accepted and mean nothing here."""
 
 UNSUPPORTED_DRIVERS = ("azure", "gcs", "oss", "rados", "s3", "swift")
-UNSUPPORTED_AUTH = ("auth.none", "auth.token", "auth.silly")
+AUTH_DETAILS = ("tokens",)
+"""What `auth` may have beside the one kind of authentication that is chosen."""
+UNSUPPORTED_AUTH = ("auth.none", "auth.silly")
 DRIVERS = ("filesystem", "inmemory", *UNSUPPORTED_DRIVERS)
 
 # What the files that come with registry:2 and registry:3 say: nobody chose it, and nothing is lost.
@@ -51,6 +55,7 @@ _STOCK = (
     ("storage.tag.concurrencylimit", "5"),
     ("storage.tag.concurrencylimit", "8"),
 )
+_EXPECTED = {"htpasswd": "realm and path together", "token": "realm, service, issuer, and rootcertbundle or jwks"}
 _TRUE = {"true", "yes", "on", "y", "1"}
 
 
@@ -87,16 +92,17 @@ def _auth(tree: Tree) -> Iterator[Problem]:
     if not isinstance(auth, dict):
         yield ("auth",), "expected a section such as htpasswd"
         return
-    chosen = {kind.lower(): given for kind, given in auth.items()}
+    given = {name.lower(): value for name, value in auth.items()}
+    details = {name: given[name] for name in AUTH_DETAILS if name in given}
+    chosen = {kind: value for kind, value in given.items() if kind not in details}
     if len(chosen) > 1:
         yield ("auth", [*chosen][-1]), f"expected one kind of authentication, got {' and '.join(chosen)}"
-    for kind in chosen.keys() - {"none", "htpasswd"}:
-        task = "check tokens" if kind == "token" else "do this"
-        yield ("auth", kind), f"this version cannot {task} yet; {REFUSAL}"
-    if "htpasswd" in chosen:
-        tree["auth"] = {"htpasswd": chosen["htpasswd"]}
-        if chosen["htpasswd"] == {}:
-            yield ("auth", "htpasswd"), f"expected realm and path together; {REFUSAL}"
+    for kind in chosen.keys() - {"none", *_EXPECTED}:
+        yield ("auth", kind), f"this version cannot do this yet; {REFUSAL}"
+    tree["auth"] = details | {kind: chosen[kind] for kind in _EXPECTED if kind in chosen}
+    for kind, expected in _EXPECTED.items():
+        if chosen.get(kind) == {}:
+            yield ("auth", kind), f"expected {expected}; {REFUSAL}"
 
 
 def _proxy(tree: Tree) -> Iterator[Problem]:

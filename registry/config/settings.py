@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from registry.config.tokens import Token, Tokens
 from registry.config.values import (
     REFUSAL,
     Duration,
@@ -110,6 +111,14 @@ class Htpasswd(Section):
 
 class Auth(Section):
     htpasswd: Htpasswd = Htpasswd()
+    token: Token = Token()
+    tokens: Tokens = Tokens()
+
+    @model_validator(mode="after")
+    def _tokens_for_somebody(self) -> Self:
+        if self.tokens.enabled and self.htpasswd.path is None:
+            raise ValueError(f"expected htpasswd too, where tokens.enabled is true; {REFUSAL}")
+        return self
 
 
 class Tls(Section):

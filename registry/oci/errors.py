@@ -14,6 +14,8 @@
     SizeInvalid            SIZE_INVALID               400     the body is not as long as was said
       TooLarge             SIZE_INVALID               413     a manifest above the limit
     Unauthorized           UNAUTHORIZED               401     credentials are needed
+      TokenInvalid         UNAUTHORIZED               401     a token that does not count
+      InsufficientScope    UNAUTHORIZED               401     a token that does not allow this
     Denied                 DENIED                     403     allowed to nobody, or not to this caller
       PreconditionFailed   DENIED                     412     If-Match or If-None-Match does not hold
     Unsupported            UNSUPPORTED                405     the operation is switched off
@@ -123,7 +125,20 @@ class TooLarge(SizeInvalid):
 
 
 class Unauthorized(RegistryError):
+    """`word` is RFC 6750's for what is wrong with a token, where there is one."""
+
     code, status, summary = "UNAUTHORIZED", 401, "authentication required"
+    word: ClassVar[str] = ""
+
+
+class TokenInvalid(Unauthorized):
+    summary = "the token does not count"
+    word = "invalid_token"
+
+
+class InsufficientScope(Unauthorized):
+    summary = "the token does not allow this"
+    word = "insufficient_scope"
 
 
 class Denied(RegistryError):

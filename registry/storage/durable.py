@@ -175,6 +175,29 @@ def write_atomically(directories: Directories, path: str, data: bytes, temporary
         raise
 
 
+def write_once(directories: Directories, path: str, data: bytes, temporary: str) -> None:
+    """Make a small file that its owner alone may read, durably, unless there is one: of several that try, one does.
+
+    Args:
+        directories: of the same root.
+        path: the file.
+        data: its content.
+        temporary: a directory of the same filesystem, which is there.
+    """
+    part = f"{temporary}/{uuid.uuid4()}"
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        append(descriptor, [data])
+        os.fsync(descriptor)
+        directories.make(os.path.dirname(path))
+        with suppress(FileExistsError):
+            _link(part, path)
+        sync_directory(os.path.dirname(path))
+    finally:
+        os.close(descriptor)
+        remove_quietly(part)
+
+
 def create(path: str) -> int:
     """Make a file that is not there yet, and open it for reading and writing; not durably."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)

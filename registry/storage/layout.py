@@ -18,6 +18,7 @@
         ├── tmp/                                     files being written, renamed into place when durable
         ├── volume-id                                which volume this is, since it was first served
         ├── read-only                                while it is there, clients change nothing
+        ├── signing-key.pem                          what signs tokens, where they are given out
         ├── locks/<2 hex>                            one lock for a few repositories each
         ├── locks/collector                          held by the one garbage collection that runs
         ├── trash/<path below the root>.<uuid>       what a collection takes away, for two system calls
@@ -42,6 +43,7 @@ V2 = Key("docker/registry/v2")
 OURS = "swarm-registry"
 VOLUME_ID = Key(f"{OURS}/volume-id")
 READ_ONLY = Key(f"{OURS}/read-only")
+SIGNING_KEY = Key(f"{OURS}/signing-key.pem")
 TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
 BLOBS = Key(f"{V2}/blobs")
 REPOSITORIES = Key(f"{V2}/repositories")

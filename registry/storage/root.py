@@ -15,6 +15,7 @@ from registry.storage.base import Key, Missing
 from registry.storage.warm import Warm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -76,6 +77,18 @@ class Filesystem:
             name = str(uuid.uuid4())
             durable.write_atomically(self.directories, self.path(layout.VOLUME_ID), name.encode(), self.temporary)
             return name
+
+    def secret(self, key: Key, make: Callable[[], bytes]) -> bytes:
+        """A small file that its owner alone may read; made where it is missing. All that share the root get the same.
+
+        Raises:
+            OSError: it can be neither read nor made.
+        """
+        try:
+            return read(self.path(key), _SMALL)
+        except Missing:
+            durable.write_once(self.directories, self.path(key), make(), self.temporary)
+        return read(self.path(key), _SMALL)
 
     def put_back(self, key: Key) -> None:
         """Put back what a killed collection of garbage had in its hands of what is below `key`."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.auth import passwordfile
+from registry.auth import rereading
 from registry.auth.htpasswd import hash_of
 from registry.auth.passwordfile import PasswordFile
 
@@ -46,9 +46,9 @@ def test_a_change_is_seen_however_it_is_made(names, path, tmp_path):
 
 def test_it_is_looked_at_once_a_second_at_most_and_not_read_unless_it_changed(names, path, clock, monkeypatch):
     reads, looks = [], []
-    read, changed = passwordfile._read, passwordfile._read_if_changed
-    monkeypatch.setattr(passwordfile, "_read", lambda *given: reads.append(1) or read(*given))
-    monkeypatch.setattr(passwordfile, "_read_if_changed", lambda *given: looks.append(1) or changed(*given))
+    read, changed = rereading._read, rereading._read_if_changed
+    monkeypatch.setattr(rereading, "_read", lambda *given: reads.append(1) or read(*given))
+    monkeypatch.setattr(rereading, "_read_if_changed", lambda *given: looks.append(1) or changed(*given))
     names()
     for _ in range(50):
         asyncio.run(names.file.entries())
@@ -57,8 +57,8 @@ def test_it_is_looked_at_once_a_second_at_most_and_not_read_unless_it_changed(na
 
 def test_many_that_ask_at_once_wait_for_one_look(names, path, clock, monkeypatch):
     looks = []
-    changed = passwordfile._read_if_changed
-    monkeypatch.setattr(passwordfile, "_read_if_changed", lambda *given: looks.append(1) or changed(*given))
+    changed = rereading._read_if_changed
+    monkeypatch.setattr(rereading, "_read_if_changed", lambda *given: looks.append(1) or changed(*given))
     path.write_bytes(users("bob"))
     clock.now += 5
 
@@ -70,7 +70,7 @@ def test_many_that_ask_at_once_wait_for_one_look(names, path, clock, monkeypatch
 
 
 def test_a_filesystem_that_hangs_does_not_hold_up_logins_for_ever(names, clock, monkeypatch):
-    monkeypatch.setattr(passwordfile, "_PATIENCE", 0.05)
+    monkeypatch.setattr(rereading, "_PATIENCE", 0.05)
 
     async def ask():
         released = asyncio.Event()
