@@ -165,7 +165,7 @@ def _passwords(settings: Settings, users: PasswordFile | None) -> Passwords | No
     wanted = settings.auth.htpasswd
     if wanted.path is None or wanted.realm is None:
         return None
-    return Passwords(users or PasswordFile(wanted.path), wanted.realm)
+    return Passwords(users or PasswordFile(wanted.path), wanted.realm, processes=settings.workers)
 
 
 def _authentication(

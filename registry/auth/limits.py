@@ -5,12 +5,22 @@ from __future__ import annotations
 import ipaddress
 import logging
 import math
+import mmap
+import multiprocessing.synchronize  # not at its first use: root may have been given up by then
 from collections import OrderedDict
+from contextlib import contextmanager
 from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 log = logging.getLogger("registry.auth")
 
-_MOST = 10_000  # entries; a failure needs a bcrypt, so no attacker fills it within the time that entries live
+_MOST = 10_000  # entries
+_PLACES = 16_384  # a failure needs a bcrypt, so no attacker fills them within the time that attempts count
+_PLACE = 88  # bytes: a key, and ten times
+_PATIENCE = 0.05  # seconds
 
 
 class Verdict(Enum):
@@ -52,6 +62,10 @@ class Failures:
     """Wrong passwords of late, by user and address. Attempts count from their begin, so that many at once count, too.
 
     The same wrong password again is not a guess, and is not counted: see `Verdict.WRONG`.
+
+    All processes that are forked from the one that made this count together, in memory that they share: for each of
+    many places the key that has it, and when its attempts began. A key takes the place that its hash names, from
+    another one that may have it.
     """
 
     MOST = 10
@@ -59,28 +73,66 @@ class Failures:
     SLOWEST = 2.0
 
     def __init__(self) -> None:
-        self._attempts: OrderedDict[bytes, list[float]] = OrderedDict()
+        self._shared = mmap.mmap(-1, _PLACES * _PLACE)
+        self._keys = memoryview(self._shared).cast("Q")
+        self._times = memoryview(self._shared).cast("d")
+        self._lock = multiprocessing.get_context("fork").Lock()
 
     def begin(self, key: bytes, now: float) -> int:
-        """Count an attempt. Answers the seconds to wait where there were too many, else 0."""
-        recent = self._recent(key, now)
-        if len(recent) >= self.MOST:
-            return max(1, math.ceil(recent[0] + self.WINDOW - now))
-        self._attempts[key] = [*recent, now]
-        _keep_the_last(self._attempts, key)
+        """Count an attempt. Answers the seconds to wait where there were too many, else 0.
+
+        Args:
+            key: a keyed hash.
+            now: seconds of a clock that all processes share, above 0.
+        """
+        with self._alone():
+            place = self._place(key)
+            recent = self._recent(place, now)
+            if len(recent) >= self.MOST:
+                return max(1, math.ceil(recent[0] + self.WINDOW - now))
+            self._write(place, [*recent, now])
         return 0
 
     def forgive(self, key: bytes, began: float) -> None:
         """Take an attempt back: it was right. The others stay, as another may have made them behind that address."""
-        if began in (attempts := self._attempts.get(key, [])):
-            attempts.remove(began)
+        with self._alone():
+            place = self._place(key)
+            if began in (attempts := self._recent(place, began)):
+                attempts.remove(began)
+                self._write(place, attempts)
 
     def delay(self, key: bytes, now: float) -> float:
         """Seconds to let a wrong one wait: 0.1, 0.2, 0.4 and so on."""
-        return min(0.05 * 2.0 ** len(self._recent(key, now)), self.SLOWEST)
+        with self._alone():
+            count = len(self._recent(self._place(key), now))
+        return min(0.05 * 2.0**count, self.SLOWEST)
 
-    def _recent(self, key: bytes, now: float) -> list[float]:
-        return [began for began in self._attempts.get(key, ()) if now - began < self.WINDOW]
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Microseconds. One that was killed in them keeps the lock; then nobody waits for it for long."""
+        has_it = self._lock.acquire(timeout=_PATIENCE)
+        try:
+            yield
+        finally:
+            if has_it:
+                self._lock.release()
+
+    def _place(self, key: bytes) -> int:
+        """Where a key's numbers begin; it is the key's from now on."""
+        name = int.from_bytes(key[:8], "little") or 1
+        place = name % _PLACES * (_PLACE // 8)
+        if self._keys[place] != name:
+            self._keys[place] = name
+            self._write(place, [])
+        return place
+
+    def _recent(self, place: int, now: float) -> list[float]:
+        began = self._times[place + 1 : place + 1 + self.MOST]
+        return sorted(time for time in began if time and now - time < self.WINDOW)
+
+    def _write(self, place: int, attempts: list[float]) -> None:
+        for number in range(self.MOST):
+            self._times[place + 1 + number] = attempts[number] if number < len(attempts) else 0.0
 
 
 class Notes:
@@ -117,7 +169,7 @@ def network(address: str) -> str:
     return str(ipaddress.ip_network((int(found), 64), strict=False))
 
 
-def _keep_the_last(entries: OrderedDict[bytes, float] | OrderedDict[bytes, list[float]], key: bytes) -> None:
+def _keep_the_last(entries: OrderedDict[bytes, float], key: bytes) -> None:
     entries.move_to_end(key)
     if len(entries) > _MOST:
         entries.popitem(last=False)

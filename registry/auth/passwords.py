@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from registry.auth.htpasswd import Entries
     from registry.auth.passwordfile import PasswordFile
 
-_MOST_WAITING = 32  # checks at the same time: at 50 ms each, nobody waits longer than a client does
+_MOST_WAITING = 32  # checks at the same time, in all processes: at 50 ms each, nobody waits longer than a client does
+_STEP_BACK = 10  # niceness of threads that check guesses
 _RETRY_AFTER = 2  # seconds
 
 
@@ -60,6 +62,7 @@ class Passwords:
         realm: what the challenge calls this place.
         check: a password against a hash.
         clock: seconds.
+        processes: that check, this one and those that will be forked from it.
     """
 
     def __init__(
@@ -68,8 +71,11 @@ class Passwords:
         realm: str,
         check: Callable[[bytes, bytes], bool] = matches,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        processes: int = 1,
     ) -> None:
         self._file = file
+        self._most_waiting = max(1, _MOST_WAITING // processes)
         self._challenge = {"WWW-Authenticate": challenge(realm)}
         self._matches = check
         self._clock = clock
@@ -78,8 +84,10 @@ class Passwords:
         self._failures = Failures()
         self._notes = Notes()
         self._running: dict[bytes, asyncio.Task[bool]] = {}
-        # Half of the machine at most is for guesses. Whoever was right before does not queue behind them.
-        self._threads = ThreadPoolExecutor(min(4, max(1, (os.cpu_count() or 1) // 2)), "passwords")
+        # Half of the machine at most is for guesses, and what nobody else wants where that is less than a thread for
+        # each process. Whoever was right before does not queue behind them.
+        count = min(4, max(1, (os.cpu_count() or 1) // 2 // processes))
+        self._threads = ThreadPoolExecutor(count, "passwords", _step_back)
         self._threads_of_known = ThreadPoolExecutor(1, "known-passwords")
 
     async def check(self, given: Sequence[bytes], address: str) -> Identity:
@@ -140,7 +148,7 @@ class Passwords:
         return task
 
     def _admit(self, attempt: _Attempt, now: float) -> None:
-        if len(self._running) >= _MOST_WAITING:
+        if len(self._running) >= self._most_waiting:
             self._note(attempt, "busy")
             raise Unavailable(
                 "too many passwords are being checked: try again", headers={"Retry-After": str(_RETRY_AFTER)}
@@ -180,3 +188,8 @@ class Passwords:
 
     def _unauthorized(self, message: str = "") -> Unauthorized:
         return Unauthorized(message, headers=self._challenge)
+
+
+def _step_back() -> None:
+    """In a thread: let others go first."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _STEP_BACK)

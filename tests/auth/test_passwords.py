@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import threading
 
 import pytest
@@ -273,13 +274,47 @@ def test_a_flood_waits_in_a_line_of_bounded_length_and_who_is_known_passes_it_by
 
 def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr("registry.auth.limits._MOST", 100)
-    verdicts, failures = Verdicts(), Failures()
+    verdicts = Verdicts()
     for number in range(1000):
         key = b"%d" % number
         verdicts.note(key, 0.0, right=True)
         verdicts.note(key, 0.0, right=False)
-        failures.begin(key, 0.0)
-    assert len(verdicts._right) == len(verdicts._wrong) == len(failures._attempts) == 100
+    assert len(verdicts._right) == len(verdicts._wrong) == 100
+
+
+def test_failures_have_so_many_places_and_no_more(monkeypatch):
+    """A key whose place another one has taken begins anew; all others are as they were."""
+    monkeypatch.setattr("registry.auth.limits._PLACES", 8)
+    failures = Failures()
+    keys = [number.to_bytes(32, "little") for number in range(10)]
+    for key in keys[1:3] * Failures.MOST:
+        assert failures.begin(key, 1.0) == 0
+    assert failures.begin(keys[9], 1.0) == 0
+    assert failures.begin(keys[1], 1.0) == 0
+    assert failures.begin(keys[2], 1.0) == 60
+
+
+def test_processes_count_failures_together():
+    """Forks of one, at the same time: of all their attempts so many are let through as of one process."""
+    failures, key = Failures(), bytes(range(32))
+    results = []
+    for _ in range(4):
+        reader, writer = os.pipe()
+        if not (pid := os.fork()):
+            try:
+                os.write(writer, bytes(not failures.begin(key, 1.0 + number / 100) for number in range(8)))
+            finally:
+                os._exit(0)
+        os.close(writer)
+        results.append((pid, reader))
+    allowed = 0
+    for pid, reader in results:
+        with os.fdopen(reader, "rb") as pipe:
+            allowed += sum(pipe.read())
+        os.waitpid(pid, 0)
+    assert allowed == Failures.MOST
+    failures.forgive(key, 1.0)
+    assert failures.begin(key, 1.5) == 0
 
 
 @pytest.mark.parametrize(
