@@ -32,9 +32,12 @@ def variables(path: Path) -> dict[str, str]:
 
 
 class Guarded(Server):
-    """Our registry, with `alice` and her `secret`; the file is beside its tree."""
+    """Our registry, with `alice` and her `secret`; the file is beside its tree.
+
+    One process serves, unless a test says otherwise: of several each looks at the file in its own time.
+    """
 
     def __init__(self, root: Path, **given: Any) -> None:
         super().__init__(root, **given)
         self.users = write(root.with_name("htpasswd"), alice="secret")
-        self.environment = variables(self.users) | self.environment
+        self.environment = {"REGISTRY_HTTP_WORKERS": "1"} | variables(self.users) | self.environment

@@ -58,6 +58,15 @@ def executable(program: str) -> str:
     pytest.skip(reason)
 
 
+def _is_group(leader: int) -> bool:
+    """Whether a process of a group is left; the kernel ends the last of them a moment after the signal."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Process:
     """A registry under test. Subclasses say what to run."""
 
@@ -162,7 +171,9 @@ class Process:
         assert self.process is not None, "not started"
         process = self.process
         self._forget()
-        return process.wait(STOP_SECONDS)
+        code = process.wait(STOP_SECONDS)
+        wait_until(lambda: not _is_group(process.pid), STOP_SECONDS, "the end of its children")
+        return code
 
     def restart(self) -> Self:
         """End and start again: the same tree, the same port, nothing kept in memory."""

@@ -20,6 +20,7 @@ log = logging.getLogger("registry.auth")
 _MOST = 10_000  # entries
 _PLACES = 16_384  # a failure needs a bcrypt, so no attacker fills them within the time that attempts count
 _PLACE = 88  # bytes: a key, and ten times
+_RIGHT = 24  # bytes: the first half of a mark, and a time
 _PATIENCE = 0.05  # seconds
 
 
@@ -33,29 +34,48 @@ class Verdict(Enum):
 
 
 class Verdicts:
-    """What bcrypt said of late, by marks: keyed hashes of name, password and line, which only this process can make."""
+    """What bcrypt said of late, by marks: keyed hashes of name, password and line, which only we can make.
+
+    What was right is known to all processes that are forked from the one that made this; what was wrong to each alone.
+    """
 
     FRESH = 300.0
     KNOWN = 24 * 3600.0
 
     def __init__(self) -> None:
-        self._right: OrderedDict[bytes, float] = OrderedDict()
+        shared = mmap.mmap(-1, _PLACES * _RIGHT)
+        self._marks = memoryview(shared)
+        self._times = memoryview(shared).cast("d")
         self._wrong: OrderedDict[bytes, float] = OrderedDict()
 
     def of(self, mark: bytes, now: float) -> Verdict:
-        if (since := self._right.get(mark)) is not None:
+        place = _right_place(mark)
+        if self._marks[place : place + 16] == mark[:16]:
+            since = self._times[place // 8 + 2]
             if now - since < self.FRESH:
                 return Verdict.RIGHT
             if now - since < self.KNOWN:
                 return Verdict.RIGHT_BEFORE
-        if (since := self._wrong.get(mark)) is not None and now - since < self.FRESH:
+        if now - self._wrong.get(mark, -math.inf) < self.FRESH:
             return Verdict.WRONG
         return Verdict.UNKNOWN
 
     def note(self, mark: bytes, now: float, *, right: bool) -> None:
-        verdicts = self._right if right else self._wrong
-        verdicts[mark] = now
-        _keep_the_last(verdicts, mark)
+        if right:
+            place = _right_place(mark)
+            # Whoever looks in between finds a mark that nobody has, or one that has been right for ages.
+            self._times[place // 8 + 2] = -math.inf
+            self._marks[place : place + 16] = mark[:16]
+            self._times[place // 8 + 2] = now
+        else:
+            self._wrong[mark] = now
+            self._wrong.move_to_end(mark)
+            if len(self._wrong) > _MOST:
+                self._wrong.popitem(last=False)
+
+
+def _right_place(mark: bytes) -> int:
+    return int.from_bytes(mark[16:24], "little") % _PLACES * _RIGHT
 
 
 class Failures:
@@ -167,9 +187,3 @@ def network(address: str) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.ip_network((int(found), 64), strict=False))
-
-
-def _keep_the_last(entries: OrderedDict[bytes, float], key: bytes) -> None:
-    entries.move_to_end(key)
-    if len(entries) > _MOST:
-        entries.popitem(last=False)

@@ -231,10 +231,13 @@ def test_a_secret_of_root_s_is_read_before_root_is_given_up():
 
 # Guessing
 
+SEVERAL = {"REGISTRY_HTTP_WORKERS": "2"}
+"""They count and wait together."""
+
 
 def test_too_many_guesses_are_429_and_who_is_known_goes_on(tmp_path):
     """All from one address, as on the mesh."""
-    with Guarded(tmp_path / "data") as server:
+    with Guarded(tmp_path / "data", environment=SEVERAL) as server:
         assert status(server, "alice", "secret") == 200
         found = {}
 
@@ -258,7 +261,7 @@ def test_too_many_guesses_are_429_and_who_is_known_goes_on(tmp_path):
 
 def test_pulls_go_on_while_passwords_are_sprayed(tmp_path):
     """Names without end, real costs: the sprayers wait for their threads, the good user for nothing."""
-    with Guarded(tmp_path / "data") as server:
+    with Guarded(tmp_path / "data", environment=SEVERAL) as server:
         passwords.write(server.users, 10, alice="secret")
         pushed = image("sprayed", size=1000)
         ended = threading.Event()
@@ -293,7 +296,7 @@ def test_pulls_go_on_while_passwords_are_sprayed(tmp_path):
 
 def test_a_flood_of_logins_waits_in_a_line_of_bounded_length(tmp_path):
     """Who stands behind its end is told to come back, and is let in then."""
-    with Guarded(tmp_path / "data") as server, ExitStack() as stack:
+    with Guarded(tmp_path / "data", environment=SEVERAL) as server, ExitStack() as stack:
         passwords.write(server.users, 11, bob="builder")
         wait_until(lambda: "users: 1" in server.log() or status(server, "alice", "secret") == 401, LOOK, "it is read")
         connections = [stack.enter_context(Connection(server)) for _ in range(50)]

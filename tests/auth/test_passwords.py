@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from registry.auth.htpasswd import hash_of, matches
-from registry.auth.limits import Failures, Notes, Verdicts, network
+from registry.auth.limits import Failures, Notes, Verdict, Verdicts, network
 from registry.auth.passwordfile import PasswordFile
 from registry.auth.passwords import _MOST_WAITING, Passwords
 from registry.oci.errors import TooManyRequests, Unauthorized, Unavailable
@@ -276,10 +276,29 @@ def test_what_is_remembered_is_bounded(monkeypatch):
     monkeypatch.setattr("registry.auth.limits._MOST", 100)
     verdicts = Verdicts()
     for number in range(1000):
-        key = b"%d" % number
-        verdicts.note(key, 0.0, right=True)
-        verdicts.note(key, 0.0, right=False)
-    assert len(verdicts._right) == len(verdicts._wrong) == 100
+        verdicts.note(b"%d" % number, 0.0, right=False)
+    assert len(verdicts._wrong) == 100
+
+
+def test_what_was_right_has_so_many_places_and_is_known_in_all_processes(monkeypatch):
+    monkeypatch.setattr("registry.auth.limits._PLACES", 8)
+    verdicts = Verdicts()
+    marks = [bytes([number]) * 16 + number.to_bytes(16, "little") for number in range(10)]
+    if not (pid := os.fork()):
+        try:
+            verdicts.note(marks[1], 1.0, right=True)
+            verdicts.note(marks[2], 1.0, right=True)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert [verdicts.of(marks[number], 2.0) for number in (1, 2)] == [Verdict.RIGHT, Verdict.RIGHT]
+    assert verdicts.of(marks[9], 2.0) is Verdict.UNKNOWN
+    verdicts.note(marks[9], 2.0, right=True)
+    assert [verdicts.of(marks[number], 3.0) for number in (1, 2, 9)] == [
+        Verdict.UNKNOWN,
+        Verdict.RIGHT,
+        Verdict.RIGHT,
+    ]
 
 
 def test_failures_have_so_many_places_and_no_more(monkeypatch):
