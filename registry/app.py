@@ -13,13 +13,17 @@ from registry.api.context import Context, Locations
 from registry.api.middleware import Edge
 from registry.api.routes import Router
 from registry.api.traffic import Traffic
+from registry.auth.access import Access, Grant
+from registry.auth.base import Action
 from registry.auth.bearer import ForeignTokens, OwnTokens
 from registry.auth.jws import Invalid, SigningKey
 from registry.auth.passwordfile import PasswordFile
 from registry.auth.passwords import Passwords
 from registry.auth.service import Lifetimes, TokenService
 from registry.auth.tokens import Terms
+from registry.config.access import ANONYMOUS, AUTHENTICATED
 from registry.oci.manifest import Platform
+from registry.oci.patterns import RepositoryPattern
 from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
@@ -32,12 +36,15 @@ from registry.store.rules import Rules
 from registry.store.threads import Threads
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from starlette.types import ASGIApp
 
     from registry.auth.base import Authenticator
     from registry.auth.trust import TrustFiles
     from registry.config import Settings
-    from registry.config.settings import Validation
+    from registry.config.access import AccessRule
+    from registry.config.settings import Auth, Validation
     from registry.storage.base import Blobs, Records
     from registry.store.gc import Watch
 
@@ -99,8 +106,9 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
         host=(settings.http.host or "").rstrip("/"),
         absolute=settings.http.relativeurls is False,
     )
-    passwords = _passwords(settings, opened.users)
-    authenticator, tokens = _authentication(settings, opened, passwords)
+    access = _access(settings.auth)
+    passwords = _passwords(settings, opened.users, access)
+    authenticator, tokens = _authentication(settings, opened, passwords, access)
     limits = settings.catalog.maxentries, settings.tags.maxtags
     routes = Router(Context(store, traffic, locations, *limits, authenticator, tokens))
     living = _Living(threads, passwords)
@@ -161,27 +169,48 @@ def _prepare(files: Filesystem) -> None:
     files.volume_id()
 
 
-def _passwords(settings: Settings, users: PasswordFile | None) -> Passwords | None:
+def _access(auth: Auth) -> Access:
+    """The rules, with groups as the users that are in them."""
+    if auth.access is None:
+        return Access(None)
+    return Access([_grant(rule, auth.groups) for rule in auth.access])
+
+
+def _grant(rule: AccessRule, groups: Mapping[str, Sequence[str]]) -> Grant:
+    users = {*rule.users, *(user for group in rule.groups for user in groups[group])}
+    patterns = tuple(map(RepositoryPattern, rule.repositories))
+    actions = frozenset(Action(action) for action in rule.actions)
+    return Grant(
+        frozenset(users - {ANONYMOUS, AUTHENTICATED}),
+        everyone=AUTHENTICATED in rule.users,
+        anonymous=ANONYMOUS in rule.users,
+        repositories=patterns,
+        actions=actions,
+    )
+
+
+def _passwords(settings: Settings, users: PasswordFile | None, access: Access) -> Passwords | None:
     wanted = settings.auth.htpasswd
     if wanted.path is None or wanted.realm is None:
         return None
-    return Passwords(users or PasswordFile(wanted.path), wanted.realm, processes=settings.workers)
+    return Passwords(users or PasswordFile(wanted.path), wanted.realm, access=access, processes=settings.workers)
 
 
 def _authentication(
-    settings: Settings, opened: Opened, passwords: Passwords | None
+    settings: Settings, opened: Opened, passwords: Passwords | None, access: Access
 ) -> tuple[Authenticator | None, TokenService | None]:
     """Who checks credentials, and who gives tokens out."""
     if opened.trust is not None:
         wanted = settings.auth.token
         terms = Terms(str(wanted.issuer), str(wanted.service))
         return ForeignTokens(opened.trust, terms, str(wanted.realm)), None
-    if passwords is None or not settings.auth.tokens.enabled:
+    enabled = settings.auth.tokens.enabled
+    if passwords is None or not (access.let_anonymous_in if enabled is None else enabled):
         return passwords, None
     key = opened.key or _signing_key(settings)
     times = settings.auth.tokens
     lifetimes = Lifetimes(times.lifetime.total_seconds(), times.refreshlifetime.total_seconds())
-    return OwnTokens(passwords, key), TokenService(passwords, key, lifetimes)
+    return OwnTokens(passwords, key, access), TokenService(passwords, key, lifetimes)
 
 
 def _signing_key(settings: Settings) -> SigningKey:

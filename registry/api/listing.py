@@ -20,11 +20,16 @@ if TYPE_CHECKING:
 
 
 async def repositories(api: Context, request: Request) -> ASGIApp:
-    """At most `catalog_most` a page: an answer has a Link where more follow, as the specification allows for lists."""
+    """What the caller may pull, at most `catalog_most` a page.
+
+    An answer has a Link where more follow, as the specification allows for lists.
+    """
     limit = _at_most(_limit(request), api.catalog_most)
     if limit == 0:
         return json_response({"repositories": []})
-    page = await api.store.repositories(request.query_params.get("last", ""), limit)
+    caller = request.scope.get("caller")
+    visible = None if caller is None or caller.sees(None) else caller.sees
+    page = await api.store.repositories(request.query_params.get("last", ""), limit, visible)
     link = _link(api.locations.path("_catalog"), page, limit)
     return json_response({"repositories": page.names}, link)
 

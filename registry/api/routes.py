@@ -15,7 +15,7 @@ from registry.api.responses import empty_response, json_response
 from registry.auth.base import Action, Need
 from registry.auth.bearer import PATH
 from registry.oci.digest import Digest
-from registry.oci.errors import InsufficientScope, MethodNotAllowed, NoSuchEndpoint, Unauthorized, Unsupported
+from registry.oci.errors import MethodNotAllowed, NoSuchEndpoint, Unauthorized, Unsupported
 from registry.oci.names import RepositoryName, SessionId, parse_reference
 
 if TYPE_CHECKING:
@@ -133,15 +133,16 @@ class Resource:
 
 
 async def _admit(api: Context, authenticator: Authenticator, scope: Scope, access: Access) -> None:
-    """Note who asks, for what only a handler can know. Raises Unauthorized, with the challenge."""
+    """Note who asks, for what only a handler can know. Raises Unauthorized, with the challenge; Denied."""
     given = [value for name, value in scope["headers"] if name == b"authorization"]
     client = scope.get("client")
     need = _need(access, scope)
     try:
         scope["caller"] = caller = await authenticator.check(given, client[0] if client else "")
-        if need is None or caller.may(need):
+        # Whoever has no name is asked for one at `/v2/`: that is where docker learns how to log in.
+        if caller.may(need) if need is not None else caller.name:
             return
-        raise InsufficientScope
+        raise caller.refusal()
     except Unauthorized as error:
         base = api.locations.base(Request(scope))
         error.headers["WWW-Authenticate"] = authenticator.challenge([need] if need else [], base, error.word)

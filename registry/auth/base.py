@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from registry.oci.errors import RegistryError
     from registry.oci.names import RepositoryName
 
 
@@ -34,27 +35,23 @@ class Caller(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the user; "" for nobody."""
+        """Of the user; "" for whoever has none."""
 
     def may(self, need: Need) -> bool:
         """Whether that is allowed."""
 
+    def sees(self, repository: RepositoryName | None) -> bool:
+        """Whether the catalog shows a repository to him, if he may see the catalog at all; None stands for all."""
 
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """A caller whose password was right, and who may do everything: registry:2's meaning."""
-
-    name: str
-
-    def may(self, need: Need) -> bool:  # noqa: ARG002
-        return True
+    def refusal(self) -> RegistryError:
+        """What he is told where he may not: that other credentials would help (Unauthorized), or none (Denied)."""
 
 
 class Authenticator(Protocol):
     """Asks for credentials."""
 
     async def check(self, given: Sequence[bytes], address: str) -> Caller:
-        """Say who sent a request.
+        """Say who sent a request. Where nobody needs credentials for everything, that may be somebody without a name.
 
         Args:
             given: the values of its Authorization headers; empty where it has none.

@@ -12,14 +12,17 @@ from registry.auth.jws import MOST_BYTES, Invalid
 from registry.auth.scopes import CATALOG, EVERYTHING, REGISTRY, REPOSITORY, Scope, render_scopes
 from registry.auth.service import TERMS
 from registry.auth.tokens import Claims, Terms, Tokens
-from registry.oci.errors import TokenInvalid, Unauthorized
+from registry.oci.errors import InsufficientScope, TokenInvalid, Unauthorized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from registry.auth.access import Access
     from registry.auth.base import Authenticator, Caller
     from registry.auth.jws import SigningKey
     from registry.auth.trust import Trusted, TrustFiles
+    from registry.oci.errors import RegistryError
+    from registry.oci.names import RepositoryName
 
 log = logging.getLogger("registry.auth")
 
@@ -29,9 +32,15 @@ PATH = "/auth/token"
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Whoever sent a token: may do what it says, and nothing else."""
+    """Whoever sent a token: may do what it says, and nothing else.
+
+    Attributes:
+        claims: what it says.
+        access: that of the user that it was given to, for what the catalog shows; None = all of it.
+    """
 
     claims: Claims
+    access: Access | None = None
 
     @property
     def name(self) -> str:
@@ -39,6 +48,12 @@ class Bearer:
 
     def may(self, need: Need) -> bool:
         return self.claims.allow(scope_of(need))
+
+    def sees(self, repository: RepositoryName | None) -> bool:
+        return self.access is None or self.access.may(self.claims.subject or None, Action.PULL, repository)
+
+    def refusal(self) -> RegistryError:
+        return InsufficientScope()
 
 
 def scope_of(need: Need) -> Scope:
@@ -85,10 +100,12 @@ class OwnTokens:
     Args:
         passwords: checks whatever has no token.
         key: that tokens were signed with.
+        access: who may do what; a token says what of it was asked for.
     """
 
-    def __init__(self, passwords: Authenticator, key: SigningKey) -> None:
+    def __init__(self, passwords: Authenticator, key: SigningKey, access: Access) -> None:
         self._passwords = passwords
+        self._access = access
         self._tokens = Tokens(TERMS, key)
 
     async def check(self, given: Sequence[bytes], address: str) -> Caller:
@@ -96,7 +113,7 @@ class OwnTokens:
         token = token_in(given)
         if token is None:
             return await self._passwords.check(given, address)
-        return _bearer(self._tokens, token)
+        return _bearer(self._tokens, token, self._access)
 
     def challenge(self, needs: Sequence[Need], base: str, error: str = "") -> str:
         """See `Authenticator.challenge`."""
@@ -126,16 +143,16 @@ class ForeignTokens:
         token = token_in(given)
         if token is None:
             raise Unauthorized
-        return _bearer(self._tokens, token)
+        return _bearer(self._tokens, token, None)
 
     def challenge(self, needs: Sequence[Need], base: str, error: str = "") -> str:  # noqa: ARG002
         """See `Authenticator.challenge`."""
         return challenge(self._realm, self._terms.audience, needs, error)
 
 
-def _bearer(tokens: Tokens, text: str) -> Bearer:
+def _bearer(tokens: Tokens, text: str, access: Access | None) -> Bearer:
     try:
-        return Bearer(tokens.check(text))
+        return Bearer(tokens.check(text), access)
     except Invalid as error:
         log.info("token refused: %s", error)
         raise TokenInvalid(f"the token does not count: {error}") from None

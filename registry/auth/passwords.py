@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from registry.auth.base import Identity
+from registry.auth.access import Access, Anonymous, Person
 from registry.auth.basic import Credentials, Malformed, challenge
 from registry.auth.htpasswd import USUAL_COST, matches, stand_in
 from registry.auth.limits import Failures, Notes, Verdict, Verdicts, network
@@ -27,13 +27,14 @@ from registry.oci.errors import TooManyRequests, Unauthorized, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from registry.auth.base import Need
+    from registry.auth.base import Caller, Need
     from registry.auth.htpasswd import Entries
     from registry.auth.passwordfile import PasswordFile
 
 _MOST_WAITING = 32  # checks at the same time, in all processes: at 50 ms each, nobody waits longer than a client does
 _STEP_BACK = 10  # niceness of threads that check guesses
 _RETRY_AFTER = 2  # seconds
+_AS_REGISTRY_2 = Access(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +56,29 @@ class _Attempt:
 
 
 class Passwords:
-    """Who is in the file, and has the password, may do everything: registry:2's meaning.
+    """Who is in the file, and has the password, may do what the rules say.
 
     Args:
         file: names and hashes.
         realm: what the challenge calls this place.
         check: a password against a hash.
         clock: seconds.
+        access: who may do what.
         processes: that check, this one and those that will be forked from it.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         file: PasswordFile,
         realm: str,
         check: Callable[[bytes, bytes], bool] = matches,
         clock: Callable[[], float] = time.monotonic,
         *,
+        access: Access = _AS_REGISTRY_2,
         processes: int = 1,
     ) -> None:
         self._file = file
+        self._access = access
         self._most_waiting = max(1, _MOST_WAITING // processes)
         self._challenge = {"WWW-Authenticate": challenge(realm)}
         self._matches = check
@@ -90,9 +94,11 @@ class Passwords:
         self._threads = ThreadPoolExecutor(count, "passwords", _step_back)
         self._threads_of_known = ThreadPoolExecutor(1, "known-passwords")
 
-    async def check(self, given: Sequence[bytes], address: str) -> Identity:
+    async def check(self, given: Sequence[bytes], address: str) -> Caller:
         """See `Authenticator.check`."""
         if not given:
+            if self._access.let_anonymous_in:
+                return Anonymous(self._access)
             raise self._unauthorized()
         try:
             credentials = Credentials.parse(given)
@@ -108,7 +114,7 @@ class Passwords:
         if verdict is not Verdict.RIGHT:
             source = self._digest(user, network(address).encode())
             await self._decide(_Attempt(credentials, is_known, address, hashed, mark, source), verdict)
-        return Identity(user.decode("utf-8", "replace"))
+        return Person(user.decode("utf-8", "surrogateescape"), self._access)
 
     def challenge(self, needs: Sequence[Need], base: str, error: str = "") -> str:  # noqa: ARG002
         """See `Authenticator.challenge`."""
@@ -118,7 +124,7 @@ class Passwords:
         """See `People.known`."""
         entries = await self._file.entries()
         hashed = entries.users.get(name.encode("utf-8", "surrogateescape"))
-        return None if hashed is None else Known(Identity(name), hashed)
+        return None if hashed is None else Known(Person(name, self._access), hashed)
 
     def close(self) -> None:
         """End the threads, without what still waits for one."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol
 
+from registry.auth.access import Access, Anonymous
 from registry.auth.base import Action, Need
 from registry.auth.jws import Invalid, verified
 from registry.auth.scopes import CATALOG, EVERYTHING, REGISTRY, REPOSITORY, Scope, parse_scopes
@@ -40,20 +41,13 @@ class People(Protocol):
     """Who there is, and what each may do."""
 
     async def check(self, given: Sequence[bytes], address: str) -> Caller:
-        """See `Authenticator.check`. Unauthorized without credentials: nobody may do anything."""
+        """See `Authenticator.check`."""
 
     async def known(self, name: str) -> Known | None:
         """A user, without a password; None where there is none of that name."""
 
 
-class _Nobody:
-    name = ""
-
-    def may(self, need: Need) -> bool:  # noqa: ARG002
-        return False
-
-
-_NOBODY = _Nobody()
+_NOBODY = Anonymous(Access(None))
 
 
 @dataclass(frozen=True, slots=True)

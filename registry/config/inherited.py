@@ -43,7 +43,7 @@ INERT = (
 """Sections and keys that are accepted and mean nothing here."""
 
 UNSUPPORTED_DRIVERS = ("azure", "gcs", "oss", "rados", "s3", "swift")
-AUTH_DETAILS = ("tokens",)
+AUTH_DETAILS = ("access", "groups", "tokens")
 """What `auth` may have beside the one kind of authentication that is chosen."""
 UNSUPPORTED_AUTH = ("auth.none", "auth.silly")
 DRIVERS = ("filesystem", "inmemory", *UNSUPPORTED_DRIVERS)

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
+from registry.config.access import AccessRule  # noqa: TC001 - pydantic looks it up
 from registry.config.tokens import Token, Tokens
 from registry.config.values import (
     REFUSAL,
@@ -110,7 +111,11 @@ class Htpasswd(Section):
 
 
 class Auth(Section):
+    """Who may do what. `access` of None: every user everything."""
+
     htpasswd: Htpasswd = Htpasswd()
+    access: list[AccessRule] | None = None
+    groups: dict[str, Several[str]] = {}
     token: Token = Token()
     tokens: Tokens = Tokens()
 
@@ -118,6 +123,17 @@ class Auth(Section):
     def _tokens_for_somebody(self) -> Self:
         if self.tokens.enabled and self.htpasswd.path is None:
             raise ValueError(f"expected htpasswd too, where tokens.enabled is true; {REFUSAL}")
+        return self
+
+    @model_validator(mode="after")
+    def _rules_for_somebody(self) -> Self:
+        if self.access is None:
+            return self
+        if self.htpasswd.path is None:
+            raise ValueError(f"expected htpasswd too, where access is given; {REFUSAL}")
+        named = {group for rule in self.access for group in rule.groups}
+        if unknown := sorted(named - self.groups.keys()):
+            raise ValueError(f"access names groups that are not in auth.groups: {', '.join(unknown)}; {REFUSAL}")
         return self
 
 

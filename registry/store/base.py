@@ -9,7 +9,7 @@ from registry.oci.errors import Unsupported
 from registry.oci.headers import Condition
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from types import TracebackType
 
     from registry.oci.digest import Bytes, Digest
@@ -158,8 +158,13 @@ class Store(Protocol):
         Those of the artifact types in `kinds` alone, if it names any; up to `limit`, and as fit into one manifest.
         """
 
-    async def repositories(self, last: str = "", limit: int | None = None) -> Page:
-        """Up to `limit` repositories that hold a manifest, after `last`."""
+    async def repositories(
+        self, last: str = "", limit: int | None = None, visible: Callable[[RepositoryName], bool] | None = None
+    ) -> Page:
+        """Up to `limit` repositories that hold a manifest, after `last`; those alone that are `visible`.
+
+        `visible` is called in a thread.
+        """
 
 
 class Refuse:

@@ -13,7 +13,7 @@ from registry.store import links
 from registry.store.names import Names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from registry.oci.digest import Digest
     from registry.storage.base import Records
@@ -41,28 +41,27 @@ class Catalog:
         self._paths = Names(records, _ordered)
         self._revisions = Names(records, _Revisions)
 
-    def walk(self, last: str = "", path: str = "") -> Iterator[RepositoryName]:
+    def walk(
+        self, last: str = "", visible: Callable[[RepositoryName], bool] | None = None, path: str = ""
+    ) -> Iterator[RepositoryName]:
         """Repositories that hold a manifest, after `last`, in the order of their bytes. Blocks.
 
         Args:
             last: as below `path`.
+            visible: those alone; None = all.
             path: where to look, with a slash at its end; empty for everywhere.
         """
         here = self._paths.below(layout.repository(path[:-1]))
         above, slash, rest = last.partition("/")
         if slash and _holds(here, f"{above}/"):
-            yield from self.walk(rest, f"{path}{above}/")
+            yield from self.walk(rest, visible, f"{path}{above}/")
         for name in here[bisect_right(here, last) :]:
             if name.endswith("/"):
-                yield from self.walk("", path + name)
-            elif self._holds_a_manifest(path + name):
-                yield RepositoryName(path + name)
+                yield from self.walk("", visible, path + name)
+            elif (found := _named(path + name)) and (not visible or visible(found)) and self._holds_a_manifest(found):
+                yield found
 
-    def _holds_a_manifest(self, path: str) -> bool:
-        try:
-            name = RepositoryName(path)
-        except NameInvalid:
-            return False
+    def _holds_a_manifest(self, name: RepositoryName) -> bool:
         return any(self._has_one_of(name, algorithm) for algorithm in ALGORITHMS)
 
     def _has_one_of(self, name: RepositoryName, algorithm: str) -> bool:
@@ -87,6 +86,13 @@ class _Revisions:
 
     def digests(self, algorithm: str) -> Iterator[Digest]:
         return links.valid_digests(algorithm, self._names)
+
+
+def _named(path: str) -> RepositoryName | None:
+    try:
+        return RepositoryName(path)
+    except NameInvalid:
+        return None
 
 
 def _holds(names: list[str], name: str) -> bool:

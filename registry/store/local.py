@@ -292,11 +292,13 @@ class LocalStore:
         async with self._turn(repository):
             return await self._threads.run(self._referrers.of, repository, digest, kinds, last, limit)
 
-    async def repositories(self, last: str = "", limit: int | None = None) -> Page:
-        return await self._threads.run(self._repositories, last, limit)
+    async def repositories(
+        self, last: str = "", limit: int | None = None, visible: Callable[[RepositoryName], bool] | None = None
+    ) -> Page:
+        return await self._threads.run(self._repositories, last, limit, visible)
 
-    def _repositories(self, last: str, limit: int | None) -> Page:
-        return _page(self._catalog.walk(last), limit)
+    def _repositories(self, last: str, limit: int | None, visible: Callable[[RepositoryName], bool] | None) -> Page:
+        return _page(self._catalog.walk(last, visible), limit)
 
     @asynccontextmanager
     async def _turn(self, repository: RepositoryName) -> AsyncIterator[None]:
