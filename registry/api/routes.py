@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 
 from registry.api import blobs, listing, manifests, token, uploads
+from registry.api.audit import audited
 from registry.api.responses import empty_response, json_response
 from registry.auth.base import Action, Need
 from registry.auth.bearer import PATH
@@ -42,13 +43,19 @@ class Access(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One row of the table. `begins_upload`: a draining server refuses it, unless it is of a push under way."""
+    """One row of the table.
+
+    Attributes:
+        begins_upload: a draining server refuses it, unless it is of a push under way.
+        audited: what a line of the log calls it; empty where it has none.
+    """
 
     method: str
     path: str
     handler: Handler
     access: Access
     begins_upload: bool = False
+    audited: str = ""
 
 
 async def _ok(api: Context, request: Request) -> ASGIApp:  # noqa: ARG001
@@ -80,8 +87,8 @@ ENDPOINTS = (
     Endpoint("GET", "/v2/", _support, Access.BASE),
     Endpoint("GET", "/v2/_catalog", listing.repositories, Access.CATALOG),
     Endpoint("GET", _MANIFEST, manifests.get, Access.PULL),
-    Endpoint("PUT", _MANIFEST, manifests.put, Access.PUSH),
-    Endpoint("DELETE", _MANIFEST, manifests.delete, Access.DELETE),
+    Endpoint("PUT", _MANIFEST, manifests.put, Access.PUSH, audited="push"),
+    Endpoint("DELETE", _MANIFEST, manifests.delete, Access.DELETE, audited="delete"),
     Endpoint("POST", _UPLOADS + "/", uploads.begin, Access.PUSH, begins_upload=True),
     Endpoint("POST", _UPLOADS, uploads.begin, Access.PUSH, begins_upload=True),
     Endpoint("GET", _UPLOAD, uploads.status, Access.PUSH),
@@ -90,7 +97,7 @@ ENDPOINTS = (
     Endpoint("DELETE", _UPLOAD, uploads.cancel, Access.PUSH),
     Endpoint("GET", _BLOB, blobs.get, Access.PULL),
     Endpoint("HEAD", _BLOB, blobs.head, Access.PULL),
-    Endpoint("DELETE", _BLOB, blobs.delete, Access.DELETE),
+    Endpoint("DELETE", _BLOB, blobs.delete, Access.DELETE, audited="delete"),
     Endpoint("GET", _REPOSITORY + "tags/list", listing.tags, Access.PULL),
     Endpoint("GET", _REPOSITORY + "referrers/{digest}", listing.referrers, Access.PULL),
 )
@@ -113,6 +120,13 @@ class Resource:
         endpoint = self._endpoints.get(method)
         if endpoint is None:
             raise MethodNotAllowed(headers={"Allow": self._allowed()})
+        if not endpoint.audited:
+            await self._answer(endpoint, scope, receive, send)
+            return
+        with audited(endpoint.audited, scope, send) as send_and_note:
+            await self._answer(endpoint, scope, receive, send_and_note)
+
+    async def _answer(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         if self._api.authenticator is not None and endpoint.access is not Access.NONE:
             # before anything is done, or read of the body
             await _admit(self._api, self._api.authenticator, scope, endpoint.access)

@@ -149,3 +149,19 @@ def test_a_wrong_password_is_refused_also_where_none_is_needed(server):
     path = "/v2/public/app/manifests/v1"
     assert httpx.get(server.url + path, auth=("bob", "guess")).status_code == 401
     assert httpx.get(server.url + path).status_code == 200
+
+
+def test_who_pushes_and_deletes_is_in_the_log_whatever_came_of_it(server):
+    with Remote(server.url) as alice:
+        alice.http.auth = CREDENTIALS["alice"]
+        alice.push("team/audited", image("audited", size=1000), "v1")
+    assert ask(server, "bob", "DELETE", "/v2/team/audited/manifests/v1").status_code == 403
+    assert ask(server, "alice", "DELETE", "/v2/team/audited/manifests/v1").status_code == 202
+    assert ask(server, "nobody", "PUT", "/v2/team/audited/manifests/v1", content=b"{}").status_code == 401
+    lines = [line.partition("registry.audit: ")[2] for line in server.log().splitlines() if "team/audited" in line]
+    assert [line for line in lines if line] == [
+        "push user=alice address=127.0.0.1 repository=team/audited reference=v1 status=201",
+        "delete user=bob address=127.0.0.1 repository=team/audited reference=v1 status=403",
+        "delete user=alice address=127.0.0.1 repository=team/audited reference=v1 status=202",
+        "push user=- address=127.0.0.1 repository=team/audited reference=v1 status=401",
+    ]
