@@ -213,6 +213,52 @@ class TestExistingConfigurations:
         assert shown["htpasswd"] == {"realm": "Registry Realm", "path": "/auth/htpasswd"}
         assert "token" not in shown
 
+    def test_rules_of_access_from_file_and_variables(self, written):
+        text = """version: 0.1
+auth:
+  htpasswd: {realm: Registry, path: /auth/htpasswd}
+  groups: {builders: [ci, alice]}
+  access:
+    - {users: anonymous, repositories: "public/**", actions: pull}
+    - {groups: [builders], repositories: ["**"], actions: [pull, push]}
+"""
+        settings = written(text).settings
+        first, second = settings.auth.access
+        assert (first.users, first.repositories, first.actions) == (["anonymous"], ["public/**"], ["pull"])
+        assert (second.groups, second.actions) == (["builders"], ["pull", "push"])
+        variables = {
+            "REGISTRY_AUTH": "htpasswd",
+            "REGISTRY_AUTH_HTPASSWD_REALM": "Registry",
+            "REGISTRY_AUTH_HTPASSWD_PATH": "/auth/htpasswd",
+            "REGISTRY_AUTH_GROUPS": "{builders: [ci, alice]}",
+            "REGISTRY_AUTH_ACCESS": "[{users: anonymous, repositories: 'public/**', actions: pull}, "
+            "{groups: builders, repositories: '**', actions: [pull, push]}]",
+        }
+        assert from_variables(variables).auth == settings.auth
+        assert written(render(settings)).settings == settings, "as shown, so loaded"
+
+    @pytest.mark.parametrize(
+        ("rules", "told"),
+        [
+            ("[{users: bob, repositories: '**', actions: write}]", "auth.access.0.actions.0"),
+            ("[{users: bob, repositories: 'Team/**', actions: pull}]", "expected a repository or a pattern"),
+            ("[{repositories: '**', actions: pull}]", "expected users or groups"),
+            ("[{users: bob, repositories: [], actions: pull}]", "expected repositories"),
+            ("[{groups: nobody, repositories: '**', actions: pull}]", "groups that are not in auth.groups: nobody"),
+            ("[{user: bob, repositories: '**', actions: pull}]", "user"),
+            ("{users: bob}", "auth.access"),
+        ],
+    )
+    def test_a_rule_that_cannot_be_meant_is_refused(self, written, rules, told):
+        text = f"version: 0.1\nauth: {{htpasswd: {{realm: r, path: /p}}, access: {rules}}}\n"
+        with pytest.raises(ConfigurationError) as raised:
+            written(text)
+        assert told in str(raised.value)
+
+    def test_rules_without_passwords_are_refused(self, written):
+        with pytest.raises(ConfigurationError, match="expected htpasswd too"):
+            written("version: 0.1\nauth: {access: [{users: anonymous, repositories: '**', actions: pull}]}\n")
+
     @pytest.mark.parametrize("auth", ["{none: {}}", "none", "{none: }", "''", "", "{}"])
     def test_no_passwords(self, written, auth):
         loaded = written(f"version: 0.1\nauth: {auth}\n")

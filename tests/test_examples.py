@@ -178,6 +178,16 @@ def test_the_stack_with_passwords_asks_for_them_over_tls():
     }
 
 
+def test_the_public_stack_lets_anyone_pull_and_asks_for_passwords_over_tls():
+    (service,) = load(EXAMPLES / "stack.public.yml")["services"].values()
+    assert AUTH.items() <= service["environment"].items()
+    settings = config.load(None, service["environment"]).settings
+    assert settings.http.tls.certificate is not None
+    anyone, users = settings.auth.access
+    assert (anyone.users, anyone.repositories, anyone.actions) == (["anonymous"], ["**"], ["pull"])
+    assert (users.users, users.repositories, users.actions) == (["authenticated"], ["**"], ["pull", "push", "delete"])
+
+
 def test_the_commented_lines_of_the_stack_ask_for_passwords():
     loaded = uncommented(
         ROOT / "stack.yml",
