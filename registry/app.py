@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
+from registry.api.forwarded import Forwarded
 from registry.api.middleware import Edge
 from registry.api.routes import Router
 from registry.api.traffic import Traffic
@@ -112,7 +113,9 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     limits = settings.catalog.maxentries, settings.tags.maxtags
     routes = Router(Context(store, traffic, locations, *limits, authenticator, tokens))
     living = _Living(threads, passwords)
-    return Application(Edge(routes, traffic, settings.http.headers, living), traffic, switch)
+    trusted = settings.http.trustedproxies
+    answering = cast("ASGIApp", Forwarded(routes, trusted) if trusted else routes)
+    return Application(Edge(answering, traffic, settings.http.headers, living), traffic, switch)
 
 
 def prepare(settings: Settings) -> None:

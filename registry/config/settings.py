@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, TypeAlias, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator, model_validator
 
 from registry.config.access import AccessRule  # noqa: TC001 - pydantic looks it up
 from registry.config.tokens import Token, Tokens
@@ -177,6 +177,7 @@ class Http(Section):
     secret: Secret | None = None
     relativeurls: bool | None = None
     draintimeout: Duration = timedelta(seconds=60)
+    trustedproxies: Several[IPvAnyNetwork] = []
     workers: Annotated[int, Field(ge=0, le=64)] = 0
     headers: dict[HeaderName, Several[HeaderValue]] = {"X-Content-Type-Options": ["nosniff"]}
     tls: Tls = Tls()
