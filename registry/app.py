@@ -29,6 +29,7 @@ from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
+from registry.store import gc
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
 from registry.store.local import LEASE, LocalStore
@@ -153,6 +154,11 @@ def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
     if not options.dry_run:
         files.require_writable()
     return Collector(FilesystemBlobs(files), FilesystemRecords(files), options, watch)
+
+
+def last_collection(settings: Settings) -> float:
+    """See `store.gc.last_collection`."""
+    return gc.last_collection(FilesystemRecords(Filesystem(settings.storage.filesystem.rootdirectory)))
 
 
 def _storage(settings: Settings) -> tuple[Blobs, Records]:

@@ -16,7 +16,7 @@ from registry.auth.trust import TrustFiles
 from registry.commands.certificate import certificate
 from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
 from registry.commands.flags import GoFlags
-from registry.commands.garbage import garbage_collect
+from registry.commands.garbage import garbage_collect, scheduled
 from registry.commands.readonly import read_only_commands
 from registry.commands.rereading import Rereading
 from registry.commands.users import user_commands
@@ -109,7 +109,9 @@ def serve(
         log.warning("read-only, since %s; to end it: registry read-only off", read_only_since or "an unknown time")
     drain = settings.http.draintimeout.total_seconds()
     hang_up = Rereading(path, settings, application.read_only, tls)
-    server.serve(server.Service(application.asgi, application.traffic, drain, tls, hang_up), listeners)
+    collections = scheduled(path, settings)
+    beside = collections.run if collections is not None else None
+    server.serve(server.Service(application.asgi, application.traffic, drain, tls, hang_up, beside), listeners)
     log.info("stopped")
 
 

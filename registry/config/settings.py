@@ -267,6 +267,8 @@ class Gc(Section):
     """Collecting garbage. The grace is twice the lease that a server relies on (`store.local.LEASE`), or more."""
 
     grace: Period = timedelta(hours=1)
+    interval: Duration = timedelta()
+    deleteuntagged: bool = False
 
     @field_validator("grace")
     @classmethod

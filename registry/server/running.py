@@ -7,7 +7,7 @@ import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -35,7 +35,7 @@ _TICKS_OF_A_SECOND = 10  # as uvicorn counts them
 _TRANSFERS = 32  # threads that read and write sockets
 
 
-HangUp: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
+Work: TypeAlias = "Callable[[], Coroutine[Any, Any, None]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,15 @@ class Service:
         drain: seconds that transfers under way have to end, once it is told to stop.
         tls: None for plain HTTP.
         hang_up: run at SIGHUP, in each process.
+        beside: run as long as the server does, in one process.
     """
 
     app: ASGIApp
     traffic: Traffic
     drain: float
     tls: Renewal | None = None
-    hang_up: HangUp | None = None
+    hang_up: Work | None = None
+    beside: Work | None = None
 
 
 def serve(service: Service, listeners: Sequence[socket.socket]) -> None:
@@ -70,7 +72,7 @@ def serve(service: Service, listeners: Sequence[socket.socket]) -> None:
 
     def work(number: int, at_signal: Callable[[], None] = lambda: None) -> None:
         service.traffic.join(number)
-        _serve(service, listeners[number], at_signal)
+        _serve(service if number == 0 else replace(service, beside=None), listeners[number], at_signal)
 
     if len(listeners) == 1:
         work(0, stop)
@@ -121,6 +123,7 @@ class _Server(uvicorn.Server):
         self._drain = service.drain
         self._tls = service.tls
         self._hang_up = service.hang_up
+        self._work = service.beside
         self._at_signal = at_signal
         self._beside: set[asyncio.Task[None]] = set()
         self._deadline = 0.0
@@ -133,10 +136,13 @@ class _Server(uvicorn.Server):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._handle_hang_up, self._hang_up)
         if self._tls is not None:
             self._run_beside(self._tls.watch())
+        if self._work is not None:
+            self._run_beside(self._work())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for task in self._beside:
             task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
@@ -166,7 +172,7 @@ class _Server(uvicorn.Server):
         elif now - self._quiet_since >= _QUIET:
             self.should_exit = True
 
-    def _handle_hang_up(self, hang_up: HangUp) -> None:
+    def _handle_hang_up(self, hang_up: Work) -> None:
         if is_hung_up():
             self.handle_exit(signal.SIGHUP, None)
         else:

@@ -19,6 +19,7 @@
         ├── volume-id                                which volume this is, since it was first served
         ├── read-only                                while it is there, clients change nothing
         ├── signing-key.pem                          what signs tokens, where they are given out
+        ├── last-collection                          its text: when the last garbage collection ended
         ├── locks/<2 hex>                            one lock for a few repositories each
         ├── locks/collector                          held by the one garbage collection that runs
         ├── trash/<path below the root>.<uuid>       what a collection takes away, for two system calls
@@ -48,6 +49,7 @@ TEMPORARY = Key(f"{OURS}/tmp")  # noqa: S108 - below the root
 BLOBS = Key(f"{V2}/blobs")
 REPOSITORIES = Key(f"{V2}/repositories")
 LOCKS = Key(f"{OURS}/locks")
+LAST_COLLECTION = Key(f"{OURS}/last-collection")
 COLLECTOR = Key(f"{LOCKS}/collector")
 TRASH = Key(f"{OURS}/trash")
 

@@ -99,6 +99,14 @@ class Watch(Protocol):
         """So many blobs are needed, and so many blobs and manifests are not."""
 
 
+def last_collection(records: Records) -> float:
+    """When a collection of a storage ended, in seconds since the epoch; 0 = none did, as far as it is known."""
+    try:
+        return float(records.read(layout.LAST_COLLECTION))
+    except (Missing, ValueError):
+        return 0.0
+
+
 class Collector:
     """One run over a storage.
 
@@ -137,7 +145,9 @@ class Collector:
             self._blobs.restore()
             self._records.restore()
             self._wait_for_pushes()
-            return self._run()
+            report = self._run()
+            self._records.write(layout.LAST_COLLECTION, f"{self._clock():.0f}".encode("ascii"))
+            return report
 
     def _run(self) -> Report:
         begun = time.monotonic()
