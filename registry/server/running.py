@@ -134,6 +134,7 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self._hang_up is not None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._handle_hang_up, self._hang_up)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})  # a worker has it blocked until here
         if self._tls is not None:
             self._run_beside(self._tls.watch())
         if self._work is not None:

@@ -35,7 +35,8 @@ def supervise(count: int, work: Callable[[int], None], stop: Callable[[], None])
 
     Args:
         count: of processes.
-        work: returns when the worker is to end.
+        work: returns when the worker is to end. It begins with SIGHUP blocked, so that one that comes before it can
+            deal with it waits.
         stop: called at each SIGTERM and SIGINT: tells the workers.
     """
     gc.freeze()  # what is there by now is shared, as long as nobody writes to it
@@ -76,9 +77,9 @@ def _work(number: int, work: Callable[[int], None], parent: int) -> NoReturn:
     status = 1
     try:
         _die_with(parent)
-        for each in _STOP | {signal.SIGHUP}:
-            signal.signal(each, signal.SIG_IGN)  # they are the parent's, and a hang-up comes too early here
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+        for each in _STOP:
+            signal.signal(each, signal.SIG_IGN)  # they are the parent's
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED - {signal.SIGHUP})
         work(number)
         status = 0
     except BaseException:

@@ -106,6 +106,16 @@ def test_without_a_change_it_is_one_line_of_the_log_of_each_process(configured):
     assert len(configured.log().splitlines()) == before + configured.workers()
 
 
+def test_a_hang_up_while_a_process_starts_is_not_lost(tmp_path):
+    server = Configured(tmp_path / "data", environment={"REGISTRY_HTTP_WORKERS": "2"})
+    server.write(READ_ONLY % "false")
+    with server:
+        before = server.processes()
+        os.kill(before[1], signal.SIGKILL)
+        wait_until(lambda: set(server.processes()) - set(before), 10, "another worker is started", interval=0)
+        server.hang_up("configuration: read again")
+
+
 @needs_openssl
 def test_a_certificate_is_read_again_at_once(tmp_path):
     place, old, new = Pair(tmp_path / "crt", tmp_path / "key"), pair(tmp_path, "old"), pair(tmp_path, "new")
