@@ -10,8 +10,8 @@ from registry.api.traffic import Traffic
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from registry.auth.base import Authenticator
     from registry.api.health import Storage
+    from registry.auth.base import Authenticator
     from registry.auth.service import TokenService
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName, SessionId

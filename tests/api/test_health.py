@@ -35,9 +35,3 @@ def test_too_little_free_space_is_not_ready(serve):
     server = serve(REGISTRY_STORAGE_FILESYSTEM_MINFREESPACE="1000000TiB")
     until(server.url, 503)
     assert httpx.get(f"{server.url}/healthz").status_code == 200
-
-
-def test_with_a_prefix_they_stay_at_the_root(serve):
-    server = serve(REGISTRY_HTTP_PREFIX="/hub/")
-    assert httpx.get(f"{server.url}/healthz").status_code == 200
-    until(server.url, 200)
