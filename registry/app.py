@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from registry.api.context import Context, Locations
 from registry.api.forwarded import Forwarded
+from registry.api.health import Storage as Watched
 from registry.api.middleware import Edge
 from registry.api.routes import Router
 from registry.api.traffic import Traffic
@@ -112,8 +113,9 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     passwords = _passwords(settings, opened.users, access)
     authenticator, tokens = _authentication(settings, opened, passwords, access)
     limits = settings.catalog.maxentries, settings.tags.maxtags
-    routes = Router(Context(store, traffic, locations, *limits, authenticator, tokens))
-    living = _Living(threads, passwords)
+    watched = _watched(settings)
+    routes = Router(Context(store, traffic, locations, *limits, authenticator, tokens, watched))
+    living = _Living(threads, passwords, watched)
     trusted = settings.http.trustedproxies
     answering = cast("ASGIApp", Forwarded(routes, trusted) if trusted else routes)
     return Application(Edge(answering, traffic, settings.http.headers, living), traffic, switch)
@@ -171,6 +173,14 @@ def _storage(settings: Settings) -> tuple[Blobs, Records]:
     if not settings.storage.maintenance.readonly.enabled:
         _prepare(files)
     return FilesystemBlobs(files), FilesystemRecords(files)
+
+
+def _watched(settings: Settings) -> Watched | None:
+    if settings.storage.inmemory:
+        return None
+    options = settings.storage.filesystem
+    files = Filesystem(options.rootdirectory, options.minfreespace)
+    return Watched(files.require_there if settings.storage.maintenance.readonly.enabled else files.require_usable)
 
 
 def _prepare(files: Filesystem) -> None:
@@ -260,10 +270,15 @@ class _Living:
 
     threads: Threads
     passwords: Passwords | None
+    watched: Watched | None
 
     def begin(self) -> None:
         self.threads.adopt(asyncio.get_running_loop())
+        if self.watched is not None:
+            self.watched.begin()
 
     def end(self) -> None:
+        if self.watched is not None:
+            self.watched.end()
         if self.passwords is not None:
             self.passwords.close()

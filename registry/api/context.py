@@ -10,6 +10,7 @@ from registry.api.traffic import Traffic
 if TYPE_CHECKING:
     from starlette.requests import Request
 
+    from registry.api.health import Storage
     from registry.auth.base import Authenticator
     from registry.auth.service import TokenService
     from registry.oci.digest import Digest
@@ -87,6 +88,7 @@ class Context:
         tags_most: tags in one answer of a tag list, at most; None = no limit.
         authenticator: who asks for credentials; None = nobody does, and everyone may do everything.
         tokens: who gives tokens out; None = nobody here does.
+        storage: what `/readyz` knows of the storage; None = it is in memory.
     """
 
     store: Store
@@ -96,3 +98,4 @@ class Context:
     tags_most: int | None = None
     authenticator: Authenticator | None = None
     tokens: TokenService | None = None
+    storage: Storage | None = None

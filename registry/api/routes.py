@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 
-from registry.api import blobs, listing, manifests, token, uploads
+from registry.api import blobs, health, listing, manifests, token, uploads
 from registry.api.audit import audited
 from registry.api.responses import empty_response, json_response
 from registry.auth.base import Action, Need
@@ -74,6 +74,7 @@ _UPLOAD = _UPLOADS + "/{session}"
 _BLOB = _REPOSITORY + "blobs/{digest}"
 _MANIFEST = _REPOSITORY + "manifests/{reference}"
 
+_AT_THE_ROOT = ("/", "/healthz", "/readyz")  # whatever the prefix is
 _LONG = 512  # characters of a path that is not worth remembering
 
 _PARSERS: dict[str, Callable[[str], Any]] = {"reference": parse_reference, "digest": Digest, "session": SessionId}
@@ -81,6 +82,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {"reference": parse_reference, "dige
 
 ENDPOINTS = (
     Endpoint("GET", "/", _ok, Access.NONE),
+    Endpoint("GET", "/healthz", health.alive, Access.NONE),
+    Endpoint("GET", "/readyz", health.ready, Access.NONE),
     Endpoint("GET", PATH, token.get, Access.NONE),
     Endpoint("POST", PATH, token.post, Access.NONE),
     Endpoint("GET", "/v2", _support, Access.BASE),
@@ -191,7 +194,7 @@ class Router:
                 name = last[1:-1] if last.startswith("{") else ""
                 self._of_repositories[*literal, None if name else last] = (resource, name)
             else:
-                self._fixed[path if path == "/" else api.locations.prefix + path] = resource
+                self._fixed[path if path in _AT_THE_ROOT else api.locations.prefix + path] = resource
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Raises RegistryError: there is no such endpoint, its path has something invalid, or the handler's own."""

@@ -65,6 +65,24 @@ class Filesystem:
             if os.stat(path).st_dev != os.stat(self.temporary).st_dev:  # nothing could be renamed into place
                 raise OSError(errno.EXDEV, "it is on another filesystem than the directory itself", path)
 
+    def require_there(self) -> None:
+        """Raises OSError where the root is gone."""
+        os.stat(self.root)
+
+    def require_usable(self) -> None:
+        """See that a block can be written, and that the floor holds; makes nothing that is missing.
+
+        Raises:
+            OSError: the root is gone, full, or takes no writes.
+            Denied: there is less room than the floor.
+        """
+        self.require_room()
+        probe = f"{self.temporary}/{uuid.uuid4()}"
+        try:
+            durable.write_new(probe, bytes(_SMALL))
+        finally:
+            durable.remove_quietly(probe)
+
     def holds_a_registry(self) -> bool:
         """Whether a registry was served from here before: ours, or registry:2."""
         return any(os.path.exists(self.path(key)) for key in (layout.VOLUME_ID, layout.V2))

@@ -112,6 +112,12 @@ def test_with_a_prefix_the_root_still_answers_health_checks(serve, connect):
     assert (remote.http.get("/").status_code, remote.http.get("/").content) == (200, b"")
 
 
+def test_with_a_prefix_the_root_still_says_whether_it_is_alive_and_ready(serve, connect):
+    remote = connect(serve(BelowHub, REGISTRY_HTTP_PREFIX="/hub/"))
+    assert remote.http.get("/healthz").json() == {"status": "alive"}
+    assert remote.http.get("/readyz").json() == {"status": "ready"}
+
+
 def test_with_a_prefix_links_to_the_next_page_have_it(serve, connect):
     remote = connect(serve(BelowHub, REGISTRY_HTTP_PREFIX="/hub/"))
     locations(remote, "/hub")

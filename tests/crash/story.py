@@ -280,7 +280,7 @@ _ALLOWED = re.compile(
     r"|_manifests/revisions/sha\d+/[0-9a-f]+/link"
     r"|_manifests/tags/\w+/(?:current|index/sha\d+/[0-9a-f]+)/link"
     r"|_uploads/[0-9a-f-]{36}/(?:data|startedat|progress))"
-    r"|swarm-registry/(?:volume-id|tmp/[^/]+|locks/(?:[0-9a-f]{2}|collector)|referrers/.+|trash/.+\.[0-9a-f]{32})"
+    r"|swarm-registry/(?:volume-id|last-collection|tmp/[^/]+|locks/(?:[0-9a-f]{2}|collector)|referrers/.+|trash/.+\.[0-9a-f]{32})"
 )
 
 
