@@ -4,10 +4,23 @@ import os
 import re
 import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 MANAGER = "server01"
 NODES = (MANAGER, "server02")
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Print what is done, and then how long it took."""
+    print(what, end=" ", flush=True)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        print(f"  [{time.monotonic() - began:.1f} s]", flush=True)
 
 
 class Swarm:
@@ -60,24 +73,24 @@ class Swarm:
 
     def run(self, node: str, line: str, *, seconds: float = 60, text: str | None = None) -> str:
         """Run a shell line on a node. It must end well, and in time. Returns what it printed."""
-        print(f"{node}$ {line}", flush=True)
-        ended = self.try_run(node, line, seconds=seconds, text=text)
+        with _told(f"{node}$ {line}"):
+            ended = self.try_run(node, line, seconds=seconds, text=text)
         assert ended.returncode == 0, f"{node}$ {line}\nended with {ended.returncode}:\n{ended.stdout}"
         return ended.stdout.strip()
 
     def expect(self, node: str, line: str, pattern: str, seconds: float) -> str:
         """Run a shell line on a node until what it prints matches; bounded."""
-        print(f"{node}$ {line}   # until {pattern}", flush=True)
         deadline = time.monotonic() + seconds
-        while True:
-            ended = self.try_run(node, line, seconds=min(30, seconds))
-            if ended.returncode == 0 and re.search(pattern, ended.stdout):
-                return ended.stdout.strip()
-            assert time.monotonic() < deadline, (
-                f"{node}$ {line}\ndoes not print {pattern!r} within {seconds:g} s, but (exit {ended.returncode}):\n"
-                f"{ended.stdout}\n{self.state()}"
-            )
-            time.sleep(0.5)
+        with _told(f"{node}$ {line}   # until {pattern}"):
+            while True:
+                ended = self.try_run(node, line, seconds=min(30, seconds))
+                if ended.returncode == 0 and re.search(pattern, ended.stdout):
+                    return ended.stdout.strip()
+                assert time.monotonic() < deadline, (
+                    f"{node}$ {line}\ndoes not print {pattern!r} within {seconds:g} s, but (exit {ended.returncode}):\n"
+                    f"{ended.stdout}\n{self.state()}"
+                )
+                time.sleep(0.5)
 
     def copy(self, node: str, source: Path, target: str) -> None:
         subprocess.run(
