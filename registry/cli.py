@@ -15,6 +15,7 @@ from registry.auth.passwordfile import PasswordFile
 from registry.auth.trust import TrustFiles
 from registry.commands.certificate import certificate
 from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
+from registry.commands.copies import export, import_
 from registry.commands.flags import GoFlags
 from registry.commands.garbage import garbage_collect, scheduled
 from registry.commands.readonly import read_only_commands
@@ -49,6 +50,8 @@ cli.add_typer(user_commands, name="user")
 cli.add_typer(read_only_commands, name="read-only")
 
 cli.command(cls=GoFlags)(garbage_collect)
+cli.command("export")(export)
+cli.command("import")(import_)
 cli.command()(certificate)
 
 
