@@ -12,7 +12,9 @@ from collecting import environment
 from images import Image, digest_of
 
 
-def copy(root: Path, *arguments: object, stdin: bytes | None = None, **variables: str) -> "subprocess.CompletedProcess[bytes]":
+def copy(
+    root: Path, *arguments: object, stdin: bytes | None = None, **variables: str
+) -> "subprocess.CompletedProcess[bytes]":
     """Run a command on a storage to its end."""
     return subprocess.run(
         [sys.executable, "-m", "registry", *map(str, arguments)],
@@ -38,7 +40,7 @@ def begin(root: Path, *arguments: object) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(
         [sys.executable, "-m", "registry", *map(str, arguments)],
         env=environment(root),
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

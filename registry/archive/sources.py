@@ -167,7 +167,7 @@ def index_of(documents: dict[str, bytes]) -> bytes:
     if INDEX not in documents and DOCKER_LIST in documents:
         raise Unusable(
             "it is no image layout, but an archive of docker before 25; make one of it with: "
-            "skopeo copy docker-archive:FILE oci-archive:OTHER:TAG"
+            "skopeo copy docker-archive:FILE oci-archive:OTHER:REPOSITORY:TAG"
         )
     if INDEX not in documents:
         raise Unusable(f"it is no image layout: there is no {INDEX} in it")

@@ -138,7 +138,10 @@ class Reader:
 
     def _skip(self, length: int) -> None:
         if self._is_seekable:  # what is missing is noticed by the next read: a tar does not end with content
-            self._offset = self._file.seek(self._offset + length)
+            try:
+                self._offset = self._file.seek(self._offset + length)
+            except (OSError, OverflowError):
+                raise Unusable(f"a damaged tar file: at byte {self._offset}, {length} bytes are to come") from None
             return
         while length > 0:
             part = self._read(min(length, CHUNK))

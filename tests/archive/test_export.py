@@ -258,7 +258,7 @@ def test_nothing_is_changed_in_the_storage(stored: Path, tmp_path: Path) -> None
 
 
 def test_what_the_disk_refuses_is_told_without_a_traceback(stored: Path) -> None:
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "registry", "export", "-"],
             env=environment(stored),

@@ -69,9 +69,7 @@ def test_without_all_it_is_what_the_tags_keep(source: Remote, target: Remote, tm
     is_the_same(source, target, holdings)
 
 
-def test_killed_at_any_moment_it_goes_on_when_it_is_run_again(
-    source: Remote, target: Remote, tmp_path: Path
-) -> None:
+def test_killed_at_any_moment_it_goes_on_when_it_is_run_again(source: Remote, target: Remote, tmp_path: Path) -> None:
     pushed = {f"v{number}": image(("large", number), layers=3, size=3_000_000) for number in range(6)}
     for tag, each in pushed.items():
         source.push("app", each, tag)
