@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _COMMANDS = frozenset(
-    {"serve", "ping", "config", "volume", "user", "read-only", "certificate", "garbage-collect", "help"}
+    {
+        "serve",
+        "ping",
+        "config",
+        "volume",
+        "user",
+        "read-only",
+        "certificate",
+        "garbage-collect",
+        "export",
+        "import",
+        "help",
+    }
 )
 
 

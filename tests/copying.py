@@ -5,11 +5,12 @@ import json
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from collecting import environment
-from images import Image, digest_of
+from images import Content, Image, digest_of
 
 
 def copy(
@@ -108,3 +109,29 @@ def content_of(root: Path) -> dict[str, bytes]:
         for path in sorted(tree.rglob("*"))
         if path.is_file() and not {"_uploads", "index"} & set(path.parts)
     }
+
+
+def edit_index(layout: Path, change: Callable[[list[dict[str, Any]]], object]) -> None:
+    """Change the entries of a layout's index."""
+    document = json.loads((layout / "index.json").read_bytes())
+    change(document["manifests"])
+    (layout / "index.json").write_text(json.dumps(document))
+
+
+def is_refused(root: Path, source: object, *words: str, stdin: bytes | None = None) -> None:
+    """Fail unless an import says so in one line, and leaves neither a repository nor a half-made file."""
+    ended = copy(root, "import", source, "--repository", "app", stdin=stdin)
+    told = ended.stderr.decode()
+    assert ended.returncode == 1, told
+    assert "Traceback" not in told
+    for word in words:
+        assert word in told
+    assert not (root / "docker/registry/v2/repositories").exists() or not list(
+        (root / "docker/registry/v2/repositories").rglob("_manifests")
+    )
+    assert list((root / "swarm-registry").glob("incoming/*")) == []
+
+
+def spoil(layout: Path, blob: Content) -> None:
+    """Change a byte of a blob in a layout."""
+    (layout / "blobs/sha256" / blob.hex).write_bytes(blob.data[:-1] + b"?")

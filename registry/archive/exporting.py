@@ -12,7 +12,7 @@ import time
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from registry.archive.base import LeftOut, Report
+from registry.archive.base import LeftOut, Report, Unusable
 from registry.archive.plan import Image, Reader
 from registry.archive.targets import Damaged, Documents
 from registry.oci import imagelayout
@@ -73,6 +73,7 @@ class Exporter:
 
         Raises:
             OSError: the target takes no writes; there is no layout, but what a directory has by then stays.
+            Unusable: there are too many images for one layout.
         """
         self._watch.begin("bytes", self._total(images))
         exported = [image for image in images if self._image(image, target)]
@@ -146,7 +147,10 @@ def _documents(images: Sequence[Image]) -> Documents:
         for image in images
         if image.docker is not None and image.tags
     ]
-    return Documents(_json(imagelayout.index(entries)), _json(docker) if docker else None)
+    index = _json(imagelayout.index(entries))
+    if len(index) > imagelayout.MOST_INDEX_BYTES:
+        raise Unusable(f"{len(entries)} images are too many for one layout: export them in parts, with --repository")
+    return Documents(index, _json(docker) if docker else None)
 
 
 def _json(document: Any) -> bytes:

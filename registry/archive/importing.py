@@ -40,12 +40,12 @@ if TYPE_CHECKING:
     from registry.archive.base import Body, Watch
     from registry.archive.sources import Source
     from registry.oci.manifest import Descriptor
-    from registry.storage.base import Blobs, Records
+    from registry.storage.base import Blobs, Draft, Records
     from registry.store.base import Store
     from registry.store.threads import Threads
 
 _RENEW = 10 * 60  # seconds; much less than the shortest grace of a garbage collection
-_ENDS_IT = (StorageFull, Denied, Unsupported)  # the disk is full, or the registry read-only: so for all that follows
+_ENDS_IT = (StorageFull, Unsupported)  # the disk is full, or the registry read-only: so for all that follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Importer:
 
         Raises:
             Unusable: it is no tar, or a damaged one.
-            Denied: there is less room than the storage's floor.
+            StorageFull: there is less room than the storage's floor.
             OSError: the storage is full, or refuses.
         """
         documents: dict[str, bytes] = {}
@@ -185,7 +185,7 @@ class Importer:
         Raises:
             Unusable: it is no layout, or not all of its images have a place; nothing was changed.
             ManifestInvalid: its index is none; nothing was changed.
-            StorageFull, Denied, Unsupported: the storage takes no more; what was imported before stays.
+            StorageFull, Unsupported: the storage takes no more; what was imported before stays.
             OSError: it refuses.
         """
         images = self._naming.images(imagelayout.entries(await self._threads.run(source.index)))
@@ -311,22 +311,26 @@ class Importer:
             return is_sound(digest, source)
 
     def _write(self, digest: Digest, body: Body) -> None:
-        """Make content from what is read. Raises DigestInvalid, Unusable, Denied."""
+        """Make content from what is read. Raises DigestInvalid, Unusable, StorageFull."""
         key = layout.incoming(str(uuid.uuid4()))
-        draft = self._blobs.begin(key, digest.algorithm)
         try:
-            draft.expect(body.size)
-            while chunk := body.read(CHUNK):
-                draft.write([chunk])
-                self._watch.advance(len(chunk))
-                self._renew()
-            draft.commit(digest)
+            with closing(self._blobs.begin(key, digest.algorithm)) as draft:
+                self._fill(draft, body)
+                draft.commit(digest)
+        except Denied as error:  # by the floor of the disk; any other denial is of one image
+            raise StorageFull(error.message) from None
         finally:
-            draft.close()
             self._blobs.discard(key)
         self._taken.add(digest)
         self.report.blobs_copied += 1
         self.report.bytes_copied += body.size
+
+    def _fill(self, draft: Draft, body: Body) -> None:
+        draft.expect(body.size)
+        while chunk := body.read(CHUNK):
+            draft.write([chunk])
+            self._watch.advance(len(chunk))
+            self._renew()
 
     def _renew(self) -> None:
         """Keep what was taken and is in no image yet, if the time has come."""

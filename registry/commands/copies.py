@@ -86,14 +86,14 @@ def export(  # noqa: PLR0913, PLR0917 - its options
     """
     config, path = _places(places)
     settings = _settings(config)
-    exporter = _exporter(settings, _choice(repositories or [], tags or [], everything=everything), bar := reports.Bar())
-    os.nice(_NICE)
-    to_terminal = path == _STREAM
-    if to_terminal and sys.stdout.isatty():
+    choice = _choice(repositories or [], tags or [], everything=everything)
+    if path == _STREAM and sys.stdout.isatty():
         fail("a tar is no text for a terminal: pipe it on, or name a file or a directory")
+    exporter = _exporter(settings, choice, bar := reports.Bar())
+    os.nice(_NICE)
     with bar:
         aborted = _export(exporter, path, verify=verify)
-    _tell(exporter.report, aborted, as_json=as_json, err=to_terminal, verb="exported")
+    _tell(exporter.report, aborted, as_json=as_json, err=path == _STREAM, verb="exported")
 
 
 def import_(  # noqa: PLR0913, PLR0917 - its options
