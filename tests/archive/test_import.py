@@ -19,7 +19,7 @@ from remote import Remote
 from serving import Server, wait_until
 
 from registry.archive import importing
-from registry.oci.imagelayout import blob_at
+from registry.oci import imagelayout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.root import Filesystem
 from registry.store.threads import Threads
@@ -176,7 +176,7 @@ def test_a_long_import_renews_the_leases_of_what_it_took(
     monkeypatch.setattr(importing, "_RENEW", 0)
     importer = importing.Importer(_NoStore(), blobs, FilesystemRecords(files), Threads(1), importing.Naming(), _Watch())
     for name, data in files_of(layout).items():
-        if (digest := blob_at(name)) is not None:
+        if (digest := imagelayout.blob_at(name)) is not None:
             importer.receive(io.BytesIO(packed({name: data})))
             assert _renewed(root) == len(taken) + 1
             taken.append(digest)
@@ -214,11 +214,16 @@ def test_the_index_may_come_first_in_a_stream(root: Path, layout: Path) -> None:
 
 
 def test_signatures_are_there_before_the_tag_that_they_are_for(root: Path, tmp_path: Path) -> None:
+    """Who pulls by the tag, and wants a signature, finds it; whatever the order of the index is."""
     signature = artifact("signature", "x/y", subject=APP.manifest)
     with Server(tmp_path / "from") as server, Remote(server.url) as remote:
         remote.push("app", APP, "v1")
         remote.push("app", signature)
     succeed(tmp_path / "from", "export", tmp_path / "layout")
+    entries = imagelayout.entries((tmp_path / "layout/index.json").read_bytes())
+    assert [entry.digest for entry in entries] == [APP.digest, signature.digest]
+    images = importing.Naming().images(entries)
+    assert [image.digest for image in images] == [signature.digest, APP.digest]
     spoil(tmp_path / "layout", APP.layers[0])
     assert copy(root, "import", tmp_path / "layout").returncode == 1
     with Server(root) as server, Remote(server.url) as remote:
