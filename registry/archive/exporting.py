@@ -77,8 +77,9 @@ class Exporter:
         """
         self._watch.begin("bytes", self._total(images))
         exported = [image for image in images if self._image(image, target)]
+        target.keep_only({digest for image in exported for digest in image.contents})
         if exported:
-            target.finish(_documents(exported), {digest for image in exported for digest in image.contents})
+            target.finish(_documents(exported))
         self.report.repositories = len({image.repository for image in exported})
         self.report.tags = sum(len(image.tags) for image in exported)
         self.report.untagged = sum(not image.tags for image in exported)

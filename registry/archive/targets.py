@@ -45,8 +45,11 @@ class Target(Protocol):
     def add(self, digest: Digest, source: BlobSource, done: Callable[[int], None]) -> None:
         """Copy content, telling how far. Raises Damaged, and then nothing of it is left behind; OSError."""
 
-    def finish(self, documents: Documents, needed: Iterable[Digest]) -> None:
-        """Make it a layout that has all that is `needed`; what else was added goes, if it can. Raises OSError."""
+    def keep_only(self, needed: Iterable[Digest]) -> None:
+        """Remove what was added and is not needed: of images that were left out after all. A tar has no holes."""
+
+    def finish(self, documents: Documents) -> None:
+        """Make it a layout. Raises OSError."""
 
     def close(self) -> None:
         """Let go of it. What was not finished is no layout."""
@@ -120,9 +123,11 @@ class DirectoryTarget:
         self._seen.add(digest)
         self._added.add(digest)
 
-    def finish(self, documents: Documents, needed: Iterable[Digest]) -> None:
-        for digest in self._added.difference(needed):  # of images that were left out after all
+    def keep_only(self, needed: Iterable[Digest]) -> None:
+        for digest in self._added.difference(needed):
             durable.remove_quietly(self._path(blob_path(digest)))
+
+    def finish(self, documents: Documents) -> None:
         if documents.docker is None:
             durable.remove_quietly(self._path(DOCKER_LIST))
         else:
@@ -178,7 +183,10 @@ class TarTarget:
             self._file.truncate()
             raise
 
-    def finish(self, documents: Documents, needed: Iterable[Digest]) -> None:  # noqa: ARG002 - a tar has no holes
+    def keep_only(self, needed: Iterable[Digest]) -> None:
+        pass
+
+    def finish(self, documents: Documents) -> None:
         self._tape.finish(documents)
         os.fsync(self._file.fileno())
         self._part.rename(self._path)
@@ -214,7 +222,10 @@ class StreamTarget:
             pass
         self._tape.blob(digest, source.size, _told(_verified(digest, source), done))
 
-    def finish(self, documents: Documents, needed: Iterable[Digest]) -> None:  # noqa: ARG002 - see TarTarget
+    def keep_only(self, needed: Iterable[Digest]) -> None:
+        pass
+
+    def finish(self, documents: Documents) -> None:
         self._tape.finish(documents)
 
     def close(self) -> None:

@@ -149,6 +149,8 @@ def _settings(config: Path | None) -> Settings:
 
 
 def _choice(repositories: list[str], tags: list[str], *, everything: bool) -> Choice:
+    if tags and everything:
+        fail("--tag chooses tags, --all takes also what no tag keeps: give one of the two")
     try:
         return Choice([RepositoryPattern(each) for each in repositories], tags, everything)
     except ValueError as error:

@@ -94,6 +94,7 @@ def test_what_is_wrong_on_the_command_line_is_exit_status_2(stored: Path, tmp_pa
     for arguments, words in (
         (["--repository", "A B", "x"], b"--repository: expected"),
         (["a", "b", "c"], b"got 3 names"),
+        (["--all", "--tag", "v1", "x"], b"give one of the two"),
         ([], b"Missing argument"),
     ):
         ended = copy(stored, "export", *arguments)
@@ -174,6 +175,19 @@ def test_an_image_with_damaged_content_is_left_out_and_the_rest_goes_on(
     if kind == "directory":
         assert APP.digest not in blobs(layout)
     assert not list(tmp_path.glob(".*partial"))
+
+
+def test_where_no_image_is_whole_there_is_no_layout(root: Path, tmp_path: Path) -> None:
+    _damage(root, "other bytes")
+    for place in (tmp_path / "layout", tmp_path / "layout.tar"):
+        ended = copy(root, "export", "--tag", "v1", "--tag", "latest", "-r", "team/app", place)
+        assert ended.returncode == 1
+    assert SIGNATURE.digest in blobs(tmp_path / "layout")
+    data(root, SIGNATURE.layers[0].digest).unlink()
+    ended = copy(root, "export", "--tag", "v1", "-r", "team/app", tmp_path / "none")
+    assert ended.returncode == 1
+    assert b"no image could be exported" in ended.stderr
+    assert [path.name for path in (tmp_path / "none").rglob("*") if path.is_file()] == ["oci-layout"]
 
 
 def test_a_damaged_manifest_leaves_its_image_out(root: Path, tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Out of one registry and into another one, while both serve: everything arrives, whatever is killed on the way."""
 
+import itertools
+import json
 import random
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from copying import begin, content_of, copy, is_sound, succeed
 from history import Holdings, Story, one_of_each, referrers, sign, signed
-from images import artifact, image, index
+from images import OCI_INDEX, Content, Image, artifact, image, index, multi_platform
 from remote import Remote
 from serving import wait_until
 
@@ -27,7 +30,15 @@ def everything(remote: Remote, seed: object) -> Holdings:
     part = image((seed, "part"), size=3_000)
     holdings.push(remote, "library/parts", index(part), "index")
     holdings.push(remote, "library/parts", artifact((seed, "of a part"), "x/y", subject=part.manifest))
+    holdings.push(remote, "library/cache", build_cache(seed), "cache")
     return holdings
+
+
+def build_cache(seed: object) -> Image:
+    """As BuildKit made them before 0.21: an index that lists layers."""
+    blobs = image((seed, "cache"), size=1_000).blobs
+    document = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [blob.descriptor() for blob in blobs]}
+    return Image(Content(OCI_INDEX, json.dumps(document).encode()), blobs)
 
 
 def is_the_same(source: Remote, target: Remote, holdings: Holdings) -> None:
@@ -67,6 +78,33 @@ def test_without_all_it_is_what_the_tags_keep(source: Remote, target: Remote, tm
         assert not any(target.has_manifest(name, each.digest) for each in images)
         del holdings.untagged[name]
     is_the_same(source, target, holdings)
+
+
+def test_pushes_and_deletes_beside_an_export_never_break_a_layout(source: Remote, tmp_path: Path) -> None:
+    """Each layout is sound, and all images that its index lists are whole: an import of it leaves none out."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        with Remote(source.url) as remote:
+            for number in itertools.count():
+                if ended.is_set():
+                    return
+                remote.push("app", multi_platform(number, size=1_000), "latest", f"v{number}")
+                if number > 3:
+                    remote.delete_manifest("app", f"v{number - 3}")
+
+    pushing = threading.Thread(target=go_on)
+    pushing.start()
+    try:
+        wait_until(lambda: source.catalog() == ["app"], 30, "the first push")
+        for number in range(3):
+            layout = tmp_path / f"layout-{number}"
+            succeed(tmp_path / "source", "export", layout)
+            is_sound(layout)
+            assert succeed(tmp_path / f"target-{number}", "import", layout)["tags"] > 0
+    finally:
+        ended.set()
+        pushing.join()
 
 
 def test_killed_at_any_moment_it_goes_on_when_it_is_run_again(source: Remote, target: Remote, tmp_path: Path) -> None:
