@@ -5,6 +5,7 @@ import json
 import random
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from serving import wait_until
 def everything(remote: Remote, seed: object) -> Holdings:
     """One of each kind, a history of pushes and deletes, signatures on signatures, and content named by sha512."""
     holdings = one_of_each(remote, seed)
-    story = Story(hash(str(seed)) % 1000)
+    story = Story(zlib.crc32(str(seed).encode()))
     story.holdings = holdings
     story.go_on(remote, 15)
     these = signed((seed, "signed"))
@@ -42,8 +43,10 @@ def build_cache(seed: object) -> Image:
 
 
 def is_the_same(source: Remote, target: Remote, holdings: Holdings) -> None:
+    there = source.catalog()
+    holdings.tags = {name: tags for name, tags in holdings.tags.items() if name in there}  # emptied, it is none
     holdings.are_served(target)
-    assert target.catalog() == [name for name in source.catalog() if name in {*holdings.tags, *holdings.untagged}]
+    assert target.catalog() == [name for name in there if name in {*holdings.tags, *holdings.untagged}]
     for repository, tags in holdings.tags.items():
         for each in tags.values():
             for part in each.walk():
