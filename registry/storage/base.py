@@ -85,15 +85,14 @@ def pieces(source: BlobSource, length: int) -> Iterator[bytes]:
     offset = 0
     while offset < source.size:
         wanted = min(length, source.size - offset)
-        piece = source.read(offset, wanted) if isinstance(source, Stream) else _piece(source, offset, wanted)
+        if isinstance(source, Stream):
+            piece = source.read(offset, wanted)
+        else:
+            piece = os.pread(source.file.fileno(), wanted, offset)
         if not piece:
             return
         offset += len(piece)
         yield piece
-
-
-def _piece(source: LocalFile, offset: int, length: int) -> bytes:
-    return os.pread(source.file.fileno(), length, offset)
 
 
 def first_bytes(source: BlobSource, length: int) -> bytes:
