@@ -30,7 +30,7 @@ from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
-from registry.store import gc
+from registry.store import expiry, gc
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
 from registry.store.local import LEASE, LocalStore
@@ -156,6 +156,14 @@ def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
     if not options.dry_run:
         files.require_writable()
     return Collector(FilesystemBlobs(files), FilesystemRecords(files), options, watch)
+
+
+def expire_uploads(settings: Settings, cutoff: float, *, dry_run: bool) -> expiry.Report:
+    """See `store.expiry.expire`. Raises EmptyVolume."""
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    return expiry.expire(FilesystemBlobs(files), FilesystemRecords(files), cutoff, dry_run=dry_run)
 
 
 def last_collection(settings: Settings) -> float:

@@ -5,20 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry import __version__, app, config, logs, probe, server
+from registry import __version__, app, config, logs, maintenance, probe, server
 from registry.auth.jws import Invalid, SigningKey
 from registry.auth.passwordfile import PasswordFile
 from registry.auth.trust import TrustFiles
 from registry.commands.certificate import certificate
 from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
 from registry.commands.flags import GoFlags
-from registry.commands.garbage import garbage_collect, scheduled
+from registry.commands.garbage import garbage_collect
 from registry.commands.readonly import read_only_commands
 from registry.commands.rereading import Rereading
+from registry.commands.schedule import scheduled
+from registry.commands.uploads import purge_uploads
 from registry.commands.users import user_commands
 from registry.config.values import REFUSAL
 from registry.privileges import give_up_root
@@ -49,6 +52,7 @@ cli.add_typer(user_commands, name="user")
 cli.add_typer(read_only_commands, name="read-only")
 
 cli.command(cls=GoFlags)(garbage_collect)
+cli.command()(purge_uploads)
 cli.command()(certificate)
 
 
@@ -109,8 +113,8 @@ def serve(
         log.warning("read-only, since %s; to end it: registry read-only off", read_only_since or "an unknown time")
     drain = settings.http.draintimeout.total_seconds()
     hang_up = Rereading(path, settings, application.read_only, tls)
-    collections = scheduled(path, settings)
-    beside = collections.run if collections is not None else None
+    chores = scheduled(path, settings)
+    beside = partial(maintenance.run, chores) if chores else None
     server.serve(server.Service(application.asgi, application.traffic, drain, tls, hang_up, beside), listeners)
     log.info("stopped")
 

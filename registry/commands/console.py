@@ -32,6 +32,10 @@ User = Annotated[
 ]
 
 
+NICE = 10
+"""Of commands that work beside a server: they have time; pulls and pushes have not."""
+
+
 def read(path: Path | None) -> config.Loaded:
     """The configuration in effect, or the end with what is wrong with it."""
     try:
