@@ -6,7 +6,6 @@ import subprocess
 import time
 
 import pytest
-from answers import error
 from remote import Remote
 from serving import Server
 
@@ -25,6 +24,12 @@ def server(tmp_path):
         yield server
 
 
+@pytest.fixture
+def remote(server):
+    with Remote(server.url) as remote:
+        yield remote
+
+
 def begin(server: Server, remote: Remote, name: str, *, days: float) -> str:
     """An upload of 1,000 bytes, to which nobody wrote for so many days. Returns where it goes on."""
     session = remote.http.patch(remote.begin(name), content=bytes(1000)).headers["location"]
@@ -35,28 +40,26 @@ def begin(server: Server, remote: Remote, name: str, *, days: float) -> str:
     return session
 
 
-def test_what_is_older_goes_and_what_is_younger_stays(server, connect):
-    remote = connect(server)
+def test_what_is_older_goes_and_what_is_younger_stays(server, remote):
     old, young = begin(server, remote, "some/name", days=8), begin(server, remote, "another", days=6)
     told = purge(server)
     assert (told.returncode, told.stderr) == (0, "")
     assert told.stdout.splitlines()[-1] == "1 of 2 uploads were idle for 168h or more and removed, 1000 bytes"
-    assert error(remote.http.get(old), 404, "BLOB_UPLOAD_UNKNOWN")
+    gone = remote.http.get(old)
+    assert (gone.status_code, gone.json()["errors"][0]["code"]) == (404, "BLOB_UPLOAD_UNKNOWN")
     assert remote.http.get(young).headers["range"] == "0-999"
     document = json.loads(purge(server, "--older-than", "100h", "--json").stdout)
     assert (document["uploads"], document["uploads_removed"], document["bytes_freed"]) == (1, 1, 1000)
     assert document["removed"][0]["repository"] == "another"
 
 
-def test_a_dry_run_removes_nothing(server, connect):
-    remote = connect(server)
+def test_a_dry_run_removes_nothing(server, remote):
     session = begin(server, remote, "some/name", days=8)
     assert "would be removed: some/name " in purge(server, "--dry-run").stdout
     assert remote.http.get(session).status_code == 204
 
 
-def test_what_is_left_of_an_upload_goes_and_what_is_none_stays(server, connect):
-    remote = connect(server)
+def test_what_is_left_of_an_upload_goes_and_what_is_none_stays(server, remote):
     remote.push_blob("some/name", b"a blob")
     uploads = server.root / layout.uploads("some/name")
     (uploads / "00000000-0000-4000-8000-000000000000").mkdir(parents=True)
@@ -68,8 +71,7 @@ def test_what_is_left_of_an_upload_goes_and_what_is_none_stays(server, connect):
     assert {path.name for path in uploads.iterdir()} == {"notes", "00000000-0000-4000-8000-000000000001"}
 
 
-def test_a_client_that_goes_on_is_left_in_peace(server, connect):
-    remote = connect(server)
+def test_a_client_that_goes_on_is_left_in_peace(server, remote):
     session = begin(server, remote, "some/name", days=100)
     session = remote.http.patch(session, content=b"more").headers["location"]
     assert json.loads(purge(server, "--json").stdout)["uploads_removed"] == 0

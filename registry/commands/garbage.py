@@ -10,7 +10,8 @@ import typer
 
 from registry import app
 from registry.commands import reports
-from registry.commands.console import NICE, ConfigFile, User, cannot_write, fail, read, reason
+from registry.commands.console import NICE, ConfigFile, User, alone, cannot_write, fail, read, reason
+from registry.commands.flags import GoFlags
 from registry.privileges import give_up_root
 from registry.storage.base import Busy
 from registry.store.gc import Aborted, Options
@@ -84,3 +85,6 @@ def _collect(collector: Collector) -> str | None:
     except OSError as error:
         return f"cannot read or change {error.filename}: {reason(error)}"
     return None
+
+
+command = alone(garbage_collect, GoFlags)

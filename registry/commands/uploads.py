@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from registry import app
-from registry.commands.console import NICE, ConfigFile, fail, read, reason
+from registry.commands.console import NICE, ConfigFile, alone, fail, read, reason
 from registry.commands.reports import size
 from registry.config.units import format_duration, parse_duration
 
@@ -81,3 +81,6 @@ def _document(report: Report) -> dict[str, Any]:
             {"repository": one.repository, "session": one.session, "bytes": one.size} for one in report.removed
         ],
     }
+
+
+command = alone(purge_uploads)
