@@ -4,7 +4,7 @@ ADDRESS ?= 127.0.0.1:5000
 DATA ?= ./data
 BIN := .venv/bin
 
-.PHONY: help serve test test-swarm bench check wheels image clean
+.PHONY: help serve test test-swarm stress bench check wheels image clean
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,9 @@ test-swarm: .venv/.installed ## run the guide and its hard days on a swarm of tw
 	@test "$$(id -u)" = 0 || { echo "test-swarm: needs root" >&2; exit 1; }
 	@test -x "$(RIG)/rig" || { echo "test-swarm: NOT RUN: there is no rig of two nodes at $(RIG) (RIG= says where it is)" >&2; exit 1; }
 	SWARM_TEST=1 REQUIRE_CLIENTS=1 RIG="$(abspath $(RIG))" $(BIN)/python -m pytest --exitfirst --capture=no --verbose tests/swarm $(PYTEST)
+
+stress: .venv/.installed ## push beside continuous garbage collection for ten minutes, and look that nothing is lost
+	STRESS_SECONDS=600 $(BIN)/python -m pytest -s -m crash tests/crash/test_collection.py -k beside_continuous $(PYTEST)
 
 bench: .venv/.installed ## measure against docker-registry and other peers, about half an hour (BENCH="--quick", BENCH=--help)
 	@$(BIN)/python tests/bench $(BENCH)

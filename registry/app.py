@@ -32,7 +32,7 @@ from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
-from registry.store import gc
+from registry.store import expiry, gc
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
 from registry.store.local import LEASE, LocalStore
@@ -184,6 +184,14 @@ def importer(settings: Settings, naming: Naming, watch: archive.Watch, *, verify
     blobs, records = _storage(settings)
     store, switch = _store(settings, blobs, records, threads)
     return Importer(store, blobs, records, threads, naming, watch, verify=verify), switch
+
+
+def expire_uploads(settings: Settings, cutoff: float, *, dry_run: bool) -> expiry.Report:
+    """See `store.expiry.expire`. Raises EmptyVolume."""
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    return expiry.expire(FilesystemBlobs(files), FilesystemRecords(files), cutoff, dry_run=dry_run)
 
 
 def last_collection(settings: Settings) -> float:

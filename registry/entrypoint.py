@@ -12,26 +12,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from registry.cli import cli
+from registry.cli import COMMANDS, cli
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_COMMANDS = frozenset(
-    {
-        "serve",
-        "ping",
-        "config",
-        "volume",
-        "user",
-        "read-only",
-        "certificate",
-        "garbage-collect",
-        "export",
-        "import",
-        "help",
-    }
-)
+_OURS = frozenset({*COMMANDS, "help"})
 
 
 def main() -> None:
@@ -48,7 +34,7 @@ def main() -> None:
 
 def is_ours(word: str) -> bool:
     """Whether a command line that begins so is one of the registry, and not of another program."""
-    return word in _COMMANDS or word.startswith("-") or word.endswith((".yml", ".yaml"))
+    return word in _OURS or word.startswith("-") or word.endswith((".yml", ".yaml"))
 
 
 def arguments(given: Sequence[str]) -> list[str]:

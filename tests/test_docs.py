@@ -58,4 +58,5 @@ def test_commands_of_the_readme_exist():
     for words in re.findall(r"\bregistry ((?:serve|config)(?: check)?)\b", (ROOT / "README.md").read_text()):
         found = command
         for word in words.split():
-            found = found.commands[word]
+            found = found.get_command(None, word)
+            assert found, word

@@ -10,9 +10,10 @@ from images import digest_of, image, noise
 from remote import Remote
 from serving import Server, wait_until
 
-from registry.maintenance import Collections
+from registry.maintenance import Chore
 
-DONE = "registry.maintenance: garbage collected"
+DONE = "registry.maintenance: garbage collection: done"
+PURGED = "registry.maintenance: purge of abandoned uploads: done"
 
 
 @pytest.fixture
@@ -63,11 +64,11 @@ def test_what_another_replica_did_of_late_is_not_done_again(tmp_path, by_another
     def last() -> float:
         return next(ended, time.time() if by_another else 0.0)
 
-    collections = Collections(["touch", str(ran)], 0.5, last, lambda report: False)
+    chore = Chore("something", ["touch", str(ran)], 0.5, (), last)
 
     async def for_a_while() -> None:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(collections.run(), 1.5)
+            await asyncio.wait_for(chore.run(), 1.5)
 
     asyncio.run(for_a_while())
     assert ran.exists() is not by_another
@@ -95,6 +96,19 @@ def test_one_that_fails_is_a_line_of_the_log_and_the_next_one_comes(server):
         odd.parent.rmdir()
         wait_until(lambda: DONE in server.log(), 20, "one that does not")
         assert not blob(server, noise("garbage", 5000))
+
+
+def test_uploads_that_nobody_goes_on_with_go_by_themselves(server):
+    server.environment = {
+        "REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_INTERVAL": "1s",
+        "REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_AGE": "2s",
+    }
+    with server, Remote(server.url) as remote:
+        session = remote.begin("some/name")
+        assert remote.http.get(session).status_code == 204
+        wait_until(lambda: "uploads_removed=1 " in server.log(), 20, "a purge that finds it")
+        assert remote.http.get(session).status_code == 404
+        assert PURGED in server.log()
 
 
 def test_a_registry_that_stops_ends_its_collection(server):

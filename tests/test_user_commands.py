@@ -205,7 +205,7 @@ def test_a_file_that_is_mounted_alone_says_so(path, tmp_path):
 
 
 def commands():
-    return typer.main.get_command(cli).commands["user"].commands
+    return typer.main.get_command(cli).get_command(None, "user").commands
 
 
 def test_no_option_and_no_argument_takes_a_password():

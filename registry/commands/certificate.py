@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.commands.console import fail, reason
+from registry.commands.console import alone, fail, reason
 
 if TYPE_CHECKING:
     from registry.commands.selfsigned import SelfSigned
@@ -129,3 +129,6 @@ def _directory(name: str, port: int) -> str:
     """Where docker looks for what a registry is to be trusted by."""
     host = f"[{name}]" if ":" in name else name
     return f"/etc/docker/certs.d/{host}" if port == 443 else f"/etc/docker/certs.d/{host}:{port}"
+
+
+command = alone(certificate)

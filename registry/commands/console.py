@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
-from registry import config
+from registry import config, logs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from registry.config import Settings
+
+log = logging.getLogger("registry")
 
 ConfigFile = Annotated[
     Path | None,
@@ -32,12 +41,47 @@ User = Annotated[
 ]
 
 
+NICE = 10
+"""Of commands that work beside a server: they have time; pulls and pushes have not."""
+
+
+def alone(function: Callable[..., None], cls: type[TyperCommand] = TyperCommand) -> typer.Typer:
+    """A command without subcommands."""
+    made = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    made.command(cls=cls)(function)
+    return made
+
+
+def group(purpose: str) -> typer.Typer:
+    """A command with subcommands."""
+    made = typer.Typer(
+        help=purpose, no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    made.callback()(_nothing)  # also where it has one subcommand only
+    return made
+
+
+def _nothing() -> None:
+    pass
+
+
 def read(path: Path | None) -> config.Loaded:
     """The configuration in effect, or the end with what is wrong with it."""
     try:
         return config.load(config.find(path, os.environ), os.environ)
     except config.ConfigurationError as error:
         fail(str(error))
+
+
+def load(path: Path | None) -> Settings:
+    """Read the settings, and begin the log with what is to be said of them."""
+    loaded = read(path)
+    wanted = loaded.settings.log
+    logs.set_up(wanted.level, wanted.formatter, wanted.fields, access=not wanted.accesslog.disabled)
+    log.info("configuration: %s", loaded.source or "built-in defaults")
+    for notice in loaded.notices:
+        log.warning(notice)
+    return loaded.settings
 
 
 def fail(message: str, status: int = 2) -> NoReturn:

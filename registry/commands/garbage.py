@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from registry import app
 from registry.commands import reports
-from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
-from registry.maintenance import Collections
+from registry.commands.console import NICE, ConfigFile, User, alone, cannot_write, fail, read, reason
+from registry.commands.flags import GoFlags
 from registry.privileges import give_up_root
 from registry.storage.base import Busy
 from registry.store.gc import Aborted, Options
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from registry.config import Settings
     from registry.store.gc import Collector, Watch
 
-_BUSY = "another garbage collection is at work on this storage"
-_NICE = 10  # a collection has time; pulls and pushes have not
+BUSY = "another garbage collection is at work on this storage"
 
 
 def garbage_collect(  # noqa: PLR0913, PLR0917 - its options
@@ -54,7 +49,7 @@ def garbage_collect(  # noqa: PLR0913, PLR0917 - its options
     options = Options(settings.gc.grace.total_seconds(), delete_untagged, dry_run)
     watch = reports.Notes() if as_json else reports.Silent() if quiet else reports.Lines()
     collector = _collector(settings, options, watch, user)
-    os.nice(_NICE)
+    os.nice(NICE)
     with watch:
         aborted = _collect(collector)
     if isinstance(watch, reports.Notes):
@@ -84,7 +79,7 @@ def _collect(collector: Collector) -> str | None:
     try:
         collector.collect()
     except Busy:
-        return _BUSY
+        return BUSY
     except Aborted as error:
         return str(error)
     except OSError as error:
@@ -92,14 +87,4 @@ def _collect(collector: Collector) -> str | None:
     return None
 
 
-def scheduled(path: Path | None, settings: Settings) -> Collections | None:
-    """The collections of `gc.interval`, each by the command above; None where there are none."""
-    interval = settings.gc.interval.total_seconds()
-    if not interval or settings.storage.inmemory:
-        return None
-    configuration = [str(path)] if path is not None else []
-    flags = ["--json", *(["--delete-untagged"] if settings.gc.deleteuntagged else [])]
-    command = [sys.executable, "-m", "registry", "garbage-collect", *configuration, *flags]
-    return Collections(
-        command, interval, partial(app.last_collection, settings), lambda report: report.get("aborted") == _BUSY
-    )
+command = alone(garbage_collect, GoFlags)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry import app
-from registry.commands.console import ConfigFile, User, cannot_write, fail, read, reason
+from registry.commands.console import ConfigFile, User, cannot_write, fail, group, read, reason
 from registry.privileges import give_up_root
 
 if TYPE_CHECKING:
@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from registry.config import Settings
     from registry.store.readonly import Mark
 
-read_only_commands = typer.Typer(
-    help="Read-only mode: pulls go on, pushes and deletes are refused. For every registry on the storage, at once.",
-    no_args_is_help=True,
+command = group(
+    "Read-only mode: pulls go on, pushes and deletes are refused. For every registry on the storage, at once."
 )
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -27,7 +26,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")
 _SETTING = "storage.maintenance.readonly.enabled"
 
 
-@read_only_commands.command()
+@command.command()
 def on(path: ConfigFile = None, as_json: AsJson = False, user: User = None) -> None:
     """Refuse pushes and deletes from now on, also after a restart. Requests that are being answered still end."""
     settings, mark = _open(path, user)
@@ -38,7 +37,7 @@ def on(path: ConfigFile = None, as_json: AsJson = False, user: User = None) -> N
     _tell(settings, mark, as_json=as_json)
 
 
-@read_only_commands.command()
+@command.command()
 def off(path: ConfigFile = None, as_json: AsJson = False, user: User = None) -> None:
     """Take pushes and deletes again. Exit status 1: the configuration says read-only, too, and that still counts."""
     settings, mark = _open(path, user)
@@ -51,7 +50,7 @@ def off(path: ConfigFile = None, as_json: AsJson = False, user: User = None) -> 
         fail(f"{_SETTING} is true: set it to false, and send the registry a SIGHUP or start it again", 1)
 
 
-@read_only_commands.command()
+@command.command()
 def status(path: ConfigFile = None, as_json: AsJson = False) -> None:
     """Tell whether read-only mode is on, and by what."""
     settings, mark = _open(path, None)

@@ -17,16 +17,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from registry.auth import htpasswd
-from registry.commands.console import ConfigFile, fail, read
+from registry.commands.console import ConfigFile, fail, group, read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NEW_FILE = 0o600
 
-user_commands = typer.Typer(
-    help="The users of an htpasswd file (auth.htpasswd). A running registry notices a change within about a second.",
-    no_args_is_help=True,
+command = group(
+    "The users of an htpasswd file (auth.htpasswd). A running registry notices a change within about a second."
 )
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The user.", show_default=False)]
@@ -45,7 +44,7 @@ Cost = Annotated[
 ]
 
 
-@user_commands.command()
+@command.command()
 def add(
     name: Name,
     config: ConfigFile = None,
@@ -65,7 +64,7 @@ def add(
     typer.echo(f"added {name!r} to {path}")
 
 
-@user_commands.command()
+@command.command()
 def passwd(
     name: Name,
     config: ConfigFile = None,
@@ -83,7 +82,7 @@ def passwd(
     typer.echo(f"changed the password of {name!r} in {path}")
 
 
-@user_commands.command()
+@command.command()
 def remove(name: Name, config: ConfigFile = None, file: File = None) -> None:
     """Remove a user. Exit status 1: there is no such user."""
     path, user = _path(config, file), _usable(name)
@@ -94,7 +93,7 @@ def remove(name: Name, config: ConfigFile = None, file: File = None) -> None:
     typer.echo(f"removed {name!r} from {path}")
 
 
-@user_commands.command("list")
+@command.command("list")
 def show(
     config: ConfigFile = None,
     file: File = None,

@@ -81,7 +81,7 @@ def adapt(tree: Tree, origins: dict[Key, str]) -> tuple[list[str], list[Problem]
         Notices for the log, and problems to refuse the configuration for.
     """
     problems = [*_auth(tree), *_proxy(tree), *_letsencrypt(tree), *_storage_drivers(tree, origins)]
-    notices = [*_log(tree, origins), *_notifications(tree), *_debug(tree), *_purging(tree), *_inert(tree)]
+    notices = [*_log(tree, origins), *_notifications(tree), *_debug(tree), *_inert(tree)]
     return notices, problems
 
 
@@ -174,12 +174,6 @@ def _notifications(tree: Tree) -> Iterator[str]:
 def _debug(tree: Tree) -> Iterator[str]:
     if _get(tree, "http.debug.addr"):
         yield "http.debug.addr: this version does not serve metrics and debug pages yet"
-
-
-def _purging(tree: Tree) -> Iterator[str]:
-    given = _get(tree, "storage.maintenance.uploadpurging")
-    if given and not (isinstance(given, dict) and _is_no(given.get("enabled"))):
-        yield "storage.maintenance.uploadpurging: this version does not remove abandoned uploads yet"
 
 
 def _inert(tree: Tree) -> Iterator[str]:

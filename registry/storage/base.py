@@ -211,6 +211,13 @@ class Blobs(Protocol):
     def offset(self, key: Key) -> int:
         """A draft's last checkpoint, in bytes, without opening it. Raises Missing."""
 
+    def expire(self, key: Key, cutoff: float, *, dry_run: bool = False) -> int | None:
+        """Discard a draft that was last written before `cutoff`, or what is left of one, unless somebody has it open.
+
+        Returns:
+            The bytes that it had; None where it stays, or is not there.
+        """
+
     def discard(self, key: Key) -> None:
         """Remove a draft, or what is left of one that was committed. Never fails, but may leave something behind."""
 

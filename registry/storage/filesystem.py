@@ -6,6 +6,7 @@ Locks are `flock`: they end with their holder, hold between processes, and on NF
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import time
 from contextlib import contextmanager, suppress
@@ -138,6 +139,26 @@ class FilesystemBlobs:
     def offset(self, key: Key) -> int:
         return read_progress(self._files.path(key)).size
 
+    def expire(self, key: Key, cutoff: float, *, dry_run: bool = False) -> int | None:
+        directory = self._files.path(key)
+        if _last_change(directory) >= cutoff:
+            return None
+        try:
+            draft: FilesystemDraft | None = self.resume(key)
+        except Busy:
+            return None
+        except Missing:
+            draft = None  # what is left of one: nobody can go on with it
+        try:
+            if _last_change(directory) >= cutoff:  # now that no writer has it
+                return None
+            if not dry_run:
+                self.discard(key)
+            return draft.offset if draft is not None else 0
+        finally:
+            if draft is not None:
+                draft.close()
+
     def discard(self, key: Key) -> None:
         directory = self._files.path(key)
         self._hashers.drop(directory)
@@ -169,6 +190,15 @@ def _opened(digest: Digest, descriptor: int) -> LocalFile:
 def _is_torn(digest: Digest, size: int) -> bool:
     """Whether it is what a power cut leaves of a blob that registry:2 wrote: a name without bytes."""
     return size == 0 and not digest.is_of_nothing
+
+
+def _last_change(directory: str) -> float:
+    """When a draft was last written or checkpointed, in seconds since the epoch; never, where there is no draft."""
+    times = []
+    for name in ("", "data", "progress"):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            times.append(os.stat(f"{directory}/{name}").st_mtime)
+    return max(times, default=math.inf)
 
 
 def _names(directory: str) -> list[str]:

@@ -134,6 +134,10 @@ def tag_index_link(name: RepositoryName, of: Tag, digest: Digest) -> Key:
     return Key(f"{tags(name)}/{of}/index/{_split(digest)}/link")
 
 
+def uploads(name: str) -> Key:
+    return Key(f"{REPOSITORIES}/{name}/{UPLOADS}")
+
+
 def upload(name: RepositoryName, session: SessionId) -> Key:
     """The directory of an upload session."""
     return Key(f"{REPOSITORIES}/{name}/{UPLOADS}/{session}")

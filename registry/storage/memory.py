@@ -88,6 +88,15 @@ class MemoryBlobs:
     def offset(self, key: Key) -> int:
         return len(self._session(key).data)
 
+    def expire(self, key: Key, cutoff: float, *, dry_run: bool = False) -> int | None:
+        session = self._drafts.get(key)
+        if session is None or session.changed >= cutoff or not session.lock.acquire(blocking=False):
+            return None
+        if not dry_run:
+            self.discard(key)
+        session.lock.release()
+        return len(session.data)
+
     def discard(self, key: Key) -> None:
         self._drafts.pop(key, None)
 
@@ -115,6 +124,7 @@ class _Session:
     def __init__(self, algorithm: str) -> None:
         self.algorithm = algorithm
         self.data = b""
+        self.changed = time.time()
         self.lock = Lock()
 
 
@@ -145,6 +155,7 @@ class MemoryDraft:
     def checkpoint(self) -> None:
         self._require()
         self._session.data = bytes(self._data)
+        self._session.changed = time.time()
 
     def commit(self, digest: Digest) -> int:
         found = Digest.from_hasher(hasher(digest.algorithm, self._data))

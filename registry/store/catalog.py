@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from registry.storage.base import Records
 
 
+_REPOSITORY = frozenset({layout.LAYERS, layout.MANIFESTS})
+
+
 def _ordered(children: list[str]) -> list[str]:
     """The directories in a repository's directory, in the order in which a walk meets them.
 
@@ -100,11 +103,17 @@ def _holds(names: list[str], name: str) -> bool:
     return position < len(names) and names[position] == name
 
 
-def every(records: Records, path: str = "") -> Iterator[str]:
-    """Every path where a repository is, or what is left of one, even if its name is no name."""
+def every(records: Records, signs: frozenset[str] = _REPOSITORY, path: str = "") -> Iterator[str]:
+    """Every path where a repository is, or what is left of one, even if its name is no name.
+
+    Args:
+        records: their links.
+        signs: what is below such a path: any of these.
+        path: where to look; empty for everywhere.
+    """
     children = records.list(layout.repository(path))
-    if path and not {layout.LAYERS, layout.MANIFESTS}.isdisjoint(children):
+    if path and not signs.isdisjoint(children):
         yield path
     for name in sorted(children):
         if not name.startswith("_"):
-            yield from every(records, f"{path}/{name}" if path else name)
+            yield from every(records, signs, f"{path}/{name}" if path else name)

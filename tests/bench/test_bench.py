@@ -108,3 +108,20 @@ def test_no_process_is_left_when_it_is_told_to_stop(tmp_path):
                 assert str(tmp_path) not in entry.read_text(errors="replace"), entry
             except OSError:
                 continue
+
+
+def test_a_collection_is_measured_with_pulls_beside_it(tmp_path):
+    report = tmp_path / "out.json"
+    command = [sys.executable, str(BENCH / "collection.py"), "--repositories", "40", "--seconds", "0.2"]
+    ended = subprocess.run(
+        [*command, "--root", str(tmp_path), "--json", str(report)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert not ended.returncode, ended.stderr
+    found = json.loads(report.read_text())
+    assert (found["blobs"], found["blobs_removed"], found["blobs_kept"]) == (40 * 55, 40 * 5, 40 * 50)
+    assert min(found["pulls_beside"], found["p99_beside_ms"], found["rss_mib"]) > 0
+    assert list(tmp_path.iterdir()) == [report], "what it made is gone"

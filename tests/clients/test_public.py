@@ -1,15 +1,17 @@
-"""Anyone pulls, and who has a password pushes: the rules of docs/examples/stack.public.yml, with docker and podman."""
+"""Anyone pulls, and who has a password pushes: the rules of docs/examples/stack.public.yml, with real clients."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import engines
 import pytest
+import test_containerd
 import yaml
 from engines import Docker, Tool
 from images import image, noise, tar
 from passwords import Guarded
 from remote import Remote
+from test_containerd import PLAIN as HTTP
 from test_logins import LAYER, PLAIN, imported
 
 pytestmark = pytest.mark.client
@@ -54,6 +56,19 @@ def test_podman_pulls_without_a_login_and_pushes_with_one(
     podman("logout", public.address)
     podman("rmi", "--force", name)
     podman("pull", PLAIN, name)
+
+
+def test_containerd_pulls_without_a_login_and_pushes_with_one(
+    ctr: Tool, public: Guarded, repository: str, tmp_path: Path
+) -> None:
+    pushed = image(repository)
+    name = test_containerd.load(ctr, tmp_path, f"{public.address}/{repository}", pushed)
+    assert "401" in ctr.fails("images", "push", HTTP, name)
+    ctr("images", "push", HTTP, "--user", "alice:secret", name)
+    test_containerd.forget(ctr, name)
+    ctr("images", "pull", HTTP, name)
+    test_containerd.holds(ctr, tmp_path, name, pushed)
+    test_containerd.forget(ctr, name)
 
 
 def test_skopeo_looks_without_a_login(skopeo: Tool, public: Guarded, repository: str) -> None:

@@ -729,3 +729,39 @@ class Drafts(RuleBasedStateMachine):
 
 Drafts.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
 TestDraftsInAnyOrder = Drafts.TestCase
+
+
+# What nobody goes on with
+
+
+def written(medium: Medium) -> Blobs:
+    draft = begun(medium.blobs, b"some bytes")
+    draft.checkpoint()
+    draft.close()
+    return medium.blobs
+
+
+def test_a_draft_that_is_older_than_the_cutoff_expires(medium: Medium) -> None:
+    blobs = written(medium)
+    assert blobs.expire(KEY, time.time() + 60, dry_run=True) == 10
+    assert blobs.offset(KEY) == 10
+    assert blobs.expire(KEY, time.time() + 60) == 10
+    with pytest.raises(Missing):
+        blobs.offset(KEY)
+    assert blobs.expire(KEY, time.time() + 60) is None
+
+
+def test_a_draft_that_was_written_after_the_cutoff_stays(medium: Medium) -> None:
+    blobs = written(medium)
+    assert blobs.expire(KEY, time.time() - 60) is None
+    assert blobs.offset(KEY) == 10
+
+
+def test_a_draft_that_somebody_has_open_stays_however_old_it_is(medium: Medium) -> None:
+    blobs = written(medium)
+    draft = medium.other_blobs().resume(KEY)
+    assert blobs.expire(KEY, time.time() + 60) is None
+    draft.write([b", and more"])
+    draft.checkpoint()
+    draft.close()
+    assert blobs.offset(KEY) == 20
