@@ -33,6 +33,7 @@ from registry.storage.root import Filesystem
 from registry.store import gc
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
+from registry.store.immutable import ImmutableTags, Protection
 from registry.store.local import LEASE, LocalStore
 from registry.store.readonly import Mark, Switch, Switched
 from registry.store.rules import Rules
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from registry.auth.trust import TrustFiles
     from registry.config import Settings
     from registry.config.access import AccessRule
+    from registry.config.retention import Retention
     from registry.config.settings import Auth, Validation
     from registry.storage.base import Blobs, Records
     from registry.store.gc import Watch
@@ -101,7 +103,8 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
     switch = Switch(Mark(records), threads, configured=settings.storage.maintenance.readonly.enabled)
-    local = LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease)
+    immutable = _immutable(settings.retention)
+    local = LocalStore(blobs, records, threads, _rules(settings.validation), immutable, lease=lease)
     store = _with_policies(local, settings, switch)
     traffic = Traffic(settings.workers)
     locations = Locations(
@@ -262,6 +265,19 @@ def _rules(validation: Validation) -> Rules:
     )
     platforms = {"all": None, "none": frozenset[Platform](), "list": frozenset(listed)}[indexes.platforms]
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
+
+
+def _immutable(retention: Retention) -> ImmutableTags:
+    return ImmutableTags(
+        tuple(
+            Protection(
+                f"retention.policies.{number}.immutable",
+                tuple(map(RepositoryPattern, policy.repositories)),
+                tuple(map(re.compile, policy.immutable)),
+            )
+            for number, policy in enumerate(retention.policies)
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
