@@ -1,4 +1,4 @@
-"""`retention`: which tags stay, and which never move."""
+"""`retention`: which tags never move."""
 
 from __future__ import annotations
 

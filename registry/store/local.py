@@ -261,14 +261,13 @@ class LocalStore:
 
     def _delete_manifest(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         with self._records.exclusive(layout.lock(repository)):
-            for tag in self._tags_of(repository, reference):
-                self._require_may_name(repository, tag, None)
             if condition != ALWAYS:
                 self._require(repository, reference, condition)
             try:
                 if isinstance(reference, Digest):
                     self._delete_revision(repository, reference)
                 else:
+                    self._require_may_name(repository, reference, None)
                     self._delete_tag(repository, reference)
             except Missing:
                 raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
@@ -278,7 +277,10 @@ class LocalStore:
             links.target(self._records, layout.revision_link(repository, digest))
         except Missing:
             self._read_manifest(repository, digest)  # among the layers only a manifest is one
-        for tag in self._tags_of(repository, digest):
+        tags = [tag for tag in links.tags(self._records, repository) if self._tagged_or_none(repository, tag) == digest]
+        for tag in tags:
+            self._require_may_name(repository, tag, None)
+        for tag in tags:
             self._delete_tag(repository, tag)
         links.remove_revision(self._records, repository, digest)
 
@@ -338,15 +340,8 @@ class LocalStore:
         except Missing:
             return None
 
-    def _tags_of(self, repository: RepositoryName, reference: Reference) -> list[Tag]:
-        """The tag itself; of a digest, all tags that name it."""
-        if not isinstance(reference, Digest):
-            return [reference]
-        tags = links.tags(self._records, repository)
-        return [tag for tag in tags if self._tagged_or_none(repository, tag) == reference]
-
     def _require_may_name(self, repository: RepositoryName, tag: Tag, digest: Digest | None) -> None:
-        """Raises Denied where an immutable tag would name another manifest than it does, or (None) no more any.
+        """Raises Denied where an immutable tag would name another manifest than it does, or (None) none any more.
 
         The caller holds the repository's lock alone, where the tag is immutable.
         """
