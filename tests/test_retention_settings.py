@@ -42,6 +42,7 @@ def test_the_variable_says_the_same(path: Path) -> None:
     [
         ("[{repositories: '**', immutable: 'v('}]", "retention.policies.0.immutable.0"),
         ("[{repositories: 'Team/**', immutable: 'v.*'}]", "retention.policies.0.repositories.0"),
+        ("[{repositories: '**', immutable: ['']}]", "retention.policies.0.immutable"),
         ("[{repositories: '**', immutable: []}]", "expected immutable"),
         ("[{repositories: [], immutable: 'v.*'}]", "expected repositories"),
         ("[{repositories: '**'}]", "retention.policies.0.immutable"),

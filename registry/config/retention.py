@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import Field, model_validator
 
-from registry.config.values import REFUSAL, Regex, Section, Several
-from registry.oci.patterns import RepositoryPattern
-
-
-def _pattern(value: str) -> str:
-    RepositoryPattern(value)
-    return value
+from registry.config.values import REFUSAL, Pattern, Regex, Section, Several
 
 
 class Policy(Section):
     """One of the list. `immutable` has regular expressions for whole tags."""
 
-    repositories: Several[Annotated[str, AfterValidator(_pattern)]]
-    immutable: Several[Regex]
+    repositories: Several[Pattern]
+    immutable: Several[Annotated[Regex, Field(min_length=1)]]
 
     @model_validator(mode="after")
     def _for_something(self) -> Self:
