@@ -35,6 +35,7 @@ from registry.storage.root import Filesystem
 from registry.store import expiry, gc
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
+from registry.store.immutable import ImmutableTags, Protection
 from registry.store.local import LEASE, LocalStore
 from registry.store.readonly import Mark, Switch, Switched
 from registry.store.rules import Rules
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from registry.auth.trust import TrustFiles
     from registry.config import Settings
     from registry.config.access import AccessRule
+    from registry.config.retention import Retention
     from registry.config.settings import Auth, Validation
     from registry.storage.base import Blobs, Records
     from registry.store.gc import Watch
@@ -287,7 +289,8 @@ def _store(
     settings: Settings, blobs: Blobs, records: Records, threads: Threads, lease: float = LEASE
 ) -> tuple[Store, Switch]:
     switch = Switch(Mark(records), threads, configured=settings.storage.maintenance.readonly.enabled)
-    local = LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease)
+    immutable = _immutable(settings.retention)
+    local = LocalStore(blobs, records, threads, _rules(settings.validation), immutable, lease=lease)
     return _with_policies(local, settings, switch), switch
 
 
@@ -306,6 +309,19 @@ def _rules(validation: Validation) -> Rules:
     )
     platforms = {"all": None, "none": frozenset[Platform](), "list": frozenset(listed)}[indexes.platforms]
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
+
+
+def _immutable(retention: Retention) -> ImmutableTags:
+    return ImmutableTags(
+        tuple(
+            Protection(
+                f"retention.policies.{number}.immutable",
+                tuple(map(RepositoryPattern, policy.repositories)),
+                tuple(map(re.compile, policy.immutable)),
+            )
+            for number, policy in enumerate(retention.policies)
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
