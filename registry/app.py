@@ -30,7 +30,7 @@ from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
-from registry.store import expiry, gc
+from registry.store import expiry, gc, usage
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
 from registry.store.local import LEASE, LocalStore
@@ -164,6 +164,14 @@ def expire_uploads(settings: Settings, cutoff: float, *, dry_run: bool) -> expir
     if not files.holds_a_registry():
         raise EmptyVolume
     return expiry.expire(FilesystemBlobs(files), FilesystemRecords(files), cutoff, dry_run=dry_run)
+
+
+def take_usage(settings: Settings, options: Options, watch: Watch) -> tuple[usage.Usage, tuple[int, int]]:
+    """See `store.usage.take`; and the bytes that are free on the disk, and that it has. Raises EmptyVolume."""
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    return usage.take(FilesystemBlobs(files), FilesystemRecords(files), options, watch), files.room()
 
 
 def last_collection(settings: Settings) -> float:
