@@ -1,4 +1,4 @@
-"""The composition root: settings -> storage -> store -> policies -> routes; or a garbage collection."""
+"""The composition root: settings -> storage -> store -> policies -> routes; or a command's work."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from registry.api.health import Storage as Watched
 from registry.api.middleware import Edge
 from registry.api.routes import Router
 from registry.api.traffic import Traffic
+from registry.archive.exporting import Exporter
+from registry.archive.importing import Importer
 from registry.auth.access import Access, Grant
 from registry.auth.base import Action
 from registry.auth.bearer import ForeignTokens, OwnTokens
@@ -33,6 +35,7 @@ from registry.storage.root import Filesystem
 from registry.store import expiry, gc, usage
 from registry.store.base import KeepEverything, Store
 from registry.store.gc import Collector, Options
+from registry.store.immutable import ImmutableTags, Protection
 from registry.store.local import LEASE, LocalStore
 from registry.store.readonly import Mark, Switch, Switched
 from registry.store.rules import Rules
@@ -43,10 +46,14 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp
 
+    from registry.archive import base as archive
+    from registry.archive.importing import Naming
+    from registry.archive.plan import Choice
     from registry.auth.base import Authenticator
     from registry.auth.trust import TrustFiles
     from registry.config import Settings
     from registry.config.access import AccessRule
+    from registry.config.retention import Retention
     from registry.config.settings import Auth, Validation
     from registry.storage.base import Blobs, Records
     from registry.store.gc import Watch
@@ -100,9 +107,7 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
-    switch = Switch(Mark(records), threads, configured=settings.storage.maintenance.readonly.enabled)
-    local = LocalStore(blobs, records, threads, _rules(settings.validation), lease=lease)
-    store = _with_policies(local, settings, switch)
+    store, switch = _store(settings, blobs, records, threads, lease)
     traffic = Traffic(settings.workers)
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
@@ -156,6 +161,31 @@ def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
     if not options.dry_run:
         files.require_writable()
     return Collector(FilesystemBlobs(files), FilesystemRecords(files), options, watch)
+
+
+def exporter(settings: Settings, choice: Choice, watch: archive.Watch) -> Exporter:
+    """Put an export together. It changes nothing in the storage.
+
+    Raises:
+        EmptyVolume: there is no registry in it.
+    """
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    return Exporter(FilesystemBlobs(files), FilesystemRecords(files), choice, watch)
+
+
+def importer(settings: Settings, naming: Naming, watch: archive.Watch, *, verify: bool) -> tuple[Importer, Switch]:
+    """Put an import together: into the store that clients push to, policies and all; and what may forbid it.
+
+    Raises:
+        OSError: the storage cannot be written to.
+        EmptyVolume: `requirevolume` is set, and no registry was served from it before.
+    """
+    threads = Threads(settings.storage.filesystem.maxthreads)
+    blobs, records = _storage(settings)
+    store, switch = _store(settings, blobs, records, threads)
+    return Importer(store, blobs, records, threads, naming, watch, verify=verify), switch
 
 
 def expire_uploads(settings: Settings, cutoff: float, *, dry_run: bool) -> expiry.Report:
@@ -263,6 +293,15 @@ def _signing_key(settings: Settings) -> SigningKey:
         raise Invalid(f"{path}: {error}") from None
 
 
+def _store(
+    settings: Settings, blobs: Blobs, records: Records, threads: Threads, lease: float = LEASE
+) -> tuple[Store, Switch]:
+    switch = Switch(Mark(records), threads, configured=settings.storage.maintenance.readonly.enabled)
+    immutable = _immutable(settings.retention)
+    local = LocalStore(blobs, records, threads, _rules(settings.validation), immutable, lease=lease)
+    return _with_policies(local, settings, switch), switch
+
+
 def _with_policies(store: Store, settings: Settings, switch: Switch) -> Store:
     if not settings.storage.delete.enabled:
         store = cast("Store", KeepEverything(store, "deletes are switched off (storage.delete.enabled)"))
@@ -278,6 +317,19 @@ def _rules(validation: Validation) -> Rules:
     )
     platforms = {"all": None, "none": frozenset[Platform](), "list": frozenset(listed)}[indexes.platforms]
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
+
+
+def _immutable(retention: Retention) -> ImmutableTags:
+    return ImmutableTags(
+        tuple(
+            Protection(
+                f"retention.policies.{number}.immutable",
+                tuple(map(RepositoryPattern, policy.repositories)),
+                tuple(map(re.compile, policy.immutable)),
+            )
+            for number, policy in enumerate(retention.policies)
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ COMMANDS = {
     "garbage-collect": "garbage",
     "usage": "usage",
     "purge-uploads": "uploads",
+    "export": "exports",
+    "import": "imports",
     "read-only": "readonly",
     "user": "users",
     "certificate": "certificate",

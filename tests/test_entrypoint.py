@@ -38,6 +38,8 @@ def enter(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["config", "check"], ["config", "check"]),
         (["volume", "init"], ["volume", "init"]),
         (["read-only", "on"], ["read-only", "on"]),
+        (["export", "-"], ["export", "-"]),
+        (["import", CONFIG, "-"], ["import", CONFIG, "-"]),
         (["certificate", "registry"], ["certificate", "registry"]),
         (["help"], ["--help"]),
         (["-v"], ["-v"]),

@@ -1,4 +1,4 @@
-"""What a garbage collection looks like: lines as registry:2 prints them, a progress bar, a report, a document."""
+"""What long work looks like: a progress bar; of a garbage collection, lines as registry:2 prints them, and a report."""
 
 from __future__ import annotations
 
@@ -9,12 +9,56 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName
     from registry.store.gc import Report
     from registry.store.survey import Survey
+
+
+class Bar:
+    """Progress on a terminal, and nothing elsewhere: on the standard error, so that lines go past it.
+
+    `archive.base.Watch`, and what `Lines` shows.
+    """
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+        self._is_seen = sys.stderr.isatty()
+
+    def begin(self, task: str, steps: int) -> None:
+        """`steps` of 0: nobody knows how many."""
+        self.close()
+        if self._is_seen:
+            unknown: Iterator[None] | None = None if steps else filter(None, [])
+            self._bar = typer.progressbar(unknown, length=steps or None, label=f"{task:<18}", file=sys.stderr)
+            self._bar.__enter__()
+
+    def advance(self, steps: int = 1) -> None:
+        if self._bar is not None:
+            self._bar.update(steps)
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar."""
+        if self._bar is not None:
+            typer.echo("\r\x1b[K", err=True, nl=False)  # the bar comes again below the line
+        typer.echo(line)
+
+    def close(self) -> None:
+        """Show nothing more."""
+        if self._bar is not None:
+            self._bar.__exit__(None, None, None)
+            self._bar = None
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Silent:
@@ -68,37 +112,25 @@ class Lines(Silent):
     """Prints the lines that scripts for registry:2 look for; on a terminal also a bar, below them."""
 
     def __init__(self) -> None:
-        self._bar: Any = None
-        self._is_seen = sys.stderr.isatty()
+        self._bar = Bar()
 
     def begin(self, task: str, steps: int) -> None:
-        self.close()
-        if self._is_seen:
-            self._bar = typer.progressbar(length=steps, label=f"{task:<18}", file=sys.stderr)
-            self._bar.__enter__()
+        self._bar.begin(task, steps)
 
     def advance(self) -> None:
-        if self._bar is not None:
-            self._bar.update(1)
+        self._bar.advance()
 
     def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:  # noqa: ARG002
-        self._say(f"manifest eligible for deletion: {digest}")
+        self._bar.say(f"manifest eligible for deletion: {digest}")
 
     def blob_goes(self, digest: Digest) -> None:
-        self._say(f"blob eligible for deletion: {digest}")
+        self._bar.say(f"blob eligible for deletion: {digest}")
 
     def marked(self, blobs: int, eligible: int, manifests: int) -> None:
-        self._say(f"{blobs} blobs marked, {eligible} blobs and {manifests} manifests eligible for deletion")
+        self._bar.say(f"{blobs} blobs marked, {eligible} blobs and {manifests} manifests eligible for deletion")
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.__exit__(None, None, None)
-            self._bar = None
-
-    def _say(self, line: str) -> None:
-        if self._bar is not None:
-            typer.echo("\r\x1b[K", err=True, nl=False)  # the bar comes again below the line
-        typer.echo(line)
+        self._bar.close()
 
 
 def text(report: Report) -> str:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import AfterValidator, model_validator
+from pydantic import model_validator
 
-from registry.config.values import REFUSAL, Section, Several
-from registry.oci.patterns import RepositoryPattern
+from registry.config.values import REFUSAL, Pattern, Section, Several
 
 ANONYMOUS, AUTHENTICATED = "anonymous", "authenticated"
 """Names in `users` that stand for whoever sends no password, and for every user."""
-
-
-def _pattern(value: str) -> str:
-    RepositoryPattern(value)
-    return value
 
 
 class AccessRule(Section):
@@ -23,7 +17,7 @@ class AccessRule(Section):
 
     users: Several[str] = []
     groups: Several[str] = []
-    repositories: Several[Annotated[str, AfterValidator(_pattern)]]
+    repositories: Several[Pattern]
     actions: Several[Literal["pull", "push", "delete"]]
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ from pydantic import BaseModel, BeforeValidator, Field, IPvAnyNetwork, Validatio
 
 from registry.config.access import AccessRule  # noqa: TC001 - pydantic looks it up
 from registry.config.quota import Quota
+from registry.config.retention import Retention
 from registry.config.tokens import Token, Tokens
 from registry.config.values import (
     REFUSAL,
@@ -292,6 +293,7 @@ class Settings(Section):
     validation: Validation = Validation()
     gc: Gc = Gc()
     quota: Quota = Quota()
+    retention: Retention = Retention()
 
     @property
     def workers(self) -> int:

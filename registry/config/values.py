@@ -9,6 +9,7 @@ from typing import Annotated, TypeVar
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
 from registry.config.units import format_duration, format_size, parse_duration, parse_size
+from registry.oci.patterns import RepositoryPattern
 
 REFUSAL = "refusing to serve without the protection that you ask for"
 
@@ -53,6 +54,11 @@ def _regex(value: str) -> str:
     return value
 
 
+def _pattern(value: str) -> str:
+    RepositoryPattern(value)
+    return value
+
+
 def _header_name(value: str) -> str:
     if not _HEADER_NAME.fullmatch(value):
         raise ValueError("expected the name of an HTTP header")
@@ -75,6 +81,8 @@ Secret = Annotated[SecretStr, PlainSerializer(lambda _: "****", return_type=str,
 Several = Annotated[list[_Element], BeforeValidator(_listed)]
 """A list; a single text counts as a list of one."""
 Regex = Annotated[str, AfterValidator(_regex)]
+Pattern = Annotated[str, AfterValidator(_pattern)]
+"""Of repository names."""
 HeaderName = Annotated[str, AfterValidator(_header_name)]
 HeaderValue = Annotated[str, AfterValidator(_header_value)]
 

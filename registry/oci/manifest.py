@@ -183,6 +183,11 @@ def _refuse_what_is_no_json(data: bytes) -> None:
         raise ManifestInvalid(f"manifest invalid: {error}") from None
 
 
+def is_manifest_type(media_type: str) -> bool:
+    """Whether it is one of the four."""
+    return media_type in _IMAGES | _INDEXES
+
+
 def media_type(data: bytes) -> str:
     """The media type of a stored manifest, whatever else it holds: what registry:2 took is served.
 

@@ -9,6 +9,7 @@ All methods block; `store` calls them from threads. Every implementation passes 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NewType, Protocol
 
@@ -77,6 +78,21 @@ class Stream:
 
 BlobSource = LocalFile | Stream
 """Where a blob's bytes are. Storage says what to send; the API decides how."""
+
+
+def pieces(source: BlobSource, length: int) -> Iterator[bytes]:
+    """All of some content from its beginning, in pieces of up to `length` bytes, and no more than its size."""
+    offset = 0
+    while offset < source.size:
+        wanted = min(length, source.size - offset)
+        if isinstance(source, Stream):
+            piece = source.read(offset, wanted)
+        else:
+            piece = os.pread(source.file.fileno(), wanted, offset)
+        if not piece:
+            return
+        offset += len(piece)
+        yield piece
 
 
 def first_bytes(source: BlobSource, length: int) -> bytes:

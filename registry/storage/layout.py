@@ -22,6 +22,7 @@
         ├── last-collection                          its text: when the last garbage collection ended
         ├── locks/<2 hex>                            one lock for a few repositories each
         ├── locks/collector                          held by the one garbage collection that runs
+        ├── incoming/<uuid>/                         content that an import is writing
         ├── trash/<path below the root>.<uuid>       what a collection takes away, for two system calls
         └── referrers/<name>/_seen                   what each manifest refers to: a cache
 
@@ -52,6 +53,7 @@ LOCKS = Key(f"{OURS}/locks")
 LAST_COLLECTION = Key(f"{OURS}/last-collection")
 COLLECTOR = Key(f"{LOCKS}/collector")
 TRASH = Key(f"{OURS}/trash")
+INCOMING = Key(f"{OURS}/incoming")
 
 LAYERS = "_layers"
 MANIFESTS = "_manifests"
@@ -139,6 +141,11 @@ def uploads(name: str) -> Key:
 def upload(name: RepositoryName, session: SessionId) -> Key:
     """The directory of an upload session."""
     return Key(f"{REPOSITORIES}/{name}/{UPLOADS}/{session}")
+
+
+def incoming(name: str) -> Key:
+    """The directory of content that an import is writing, which has no repository yet."""
+    return Key(f"{INCOMING}/{name}")
 
 
 def seen(name: RepositoryName) -> Key:

@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from registry.oci.digest import Digest
 from registry.oci.errors import (
     BlobUnknown,
+    Denied,
     ManifestBlobUnknown,
     ManifestInvalid,
     ManifestUnknown,
@@ -30,6 +31,7 @@ from registry.storage.base import Busy, Cold, Missing
 from registry.store import links
 from registry.store.base import ALWAYS, Page, ReferrersPage, StoredManifest
 from registry.store.catalog import Catalog
+from registry.store.immutable import ANY_MOVES
 from registry.store.manifests import Manifests
 from registry.store.names import Names, Tags
 from registry.store.referrers import Referrers
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from registry.oci.manifest import Manifest
     from registry.oci.names import Reference, RepositoryName
     from registry.storage.base import Blobs, BlobSource, Draft, Key, Records
+    from registry.store.immutable import ImmutableTags
     from registry.store.rules import Rules
     from registry.store.threads import Threads
 
@@ -61,14 +64,25 @@ class LocalStore:
         records: links.
         threads: where storage calls run.
         rules: what manifests may reference.
+        immutable: which tags stay what they are.
         lease: see `LEASE`; in all processes on one storage the same, or less.
     """
 
-    def __init__(self, blobs: Blobs, records: Records, threads: Threads, rules: Rules, *, lease: float = LEASE) -> None:
+    def __init__(  # noqa: PLR0913 - what it is made of
+        self,
+        blobs: Blobs,
+        records: Records,
+        threads: Threads,
+        rules: Rules,
+        immutable: ImmutableTags = ANY_MOVES,
+        *,
+        lease: float = LEASE,
+    ) -> None:
         self._blobs = blobs
         self._records = records
         self._threads = threads
         self._rules = rules
+        self._immutable = immutable
         self._lease = lease
         self._at_hand = links.AtHand(records)
         self._manifests = Manifests(blobs)
@@ -223,8 +237,11 @@ class LocalStore:
         condition: Condition,
     ) -> None:
         self._rules.check(manifest)
-        lock = self._records.shared if condition == ALWAYS else self._records.exclusive
+        is_alone = condition != ALWAYS or any(self._immutable.rule(repository, tag) for tag in tags)
+        lock = self._records.exclusive if is_alone else self._records.shared
         with lock(layout.lock(repository)):
+            for tag in tags:
+                self._require_may_name(repository, tag, digest)
             if condition != ALWAYS:
                 self._require(repository, tags[0] if tags else digest, condition)
             if missing := list(self._missing(repository, manifest)):
@@ -250,6 +267,7 @@ class LocalStore:
                 if isinstance(reference, Digest):
                     self._delete_revision(repository, reference)
                 else:
+                    self._require_may_name(repository, reference, None)
                     self._delete_tag(repository, reference)
             except Missing:
                 raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
@@ -259,9 +277,11 @@ class LocalStore:
             links.target(self._records, layout.revision_link(repository, digest))
         except Missing:
             self._read_manifest(repository, digest)  # among the layers only a manifest is one
-        for tag in links.tags(self._records, repository):
-            if self._tagged_or_none(repository, tag) == digest:
-                self._delete_tag(repository, tag)
+        tags = [tag for tag in links.tags(self._records, repository) if self._tagged_or_none(repository, tag) == digest]
+        for tag in tags:
+            self._require_may_name(repository, tag, None)
+        for tag in tags:
+            self._delete_tag(repository, tag)
         links.remove_revision(self._records, repository, digest)
 
     def _delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
@@ -319,6 +339,17 @@ class LocalStore:
             return links.tagged(self._records, repository, tag)
         except Missing:
             return None
+
+    def _require_may_name(self, repository: RepositoryName, tag: Tag, digest: Digest | None) -> None:
+        """Raises Denied where an immutable tag would name another manifest than it does, or (None) none any more.
+
+        The caller holds the repository's lock alone, where the tag is immutable.
+        """
+        rule = self._immutable.rule(repository, tag)
+        current = self._tagged_or_none(repository, tag) if rule else None
+        if current not in (None, digest):
+            message = f"the tag {tag} is immutable ({rule}): it names {current}, and stays so"
+            raise Denied(message, detail={"tag": tag, "digest": current})
 
     def _require(self, repository: RepositoryName, reference: Reference, condition: Condition) -> None:
         try:

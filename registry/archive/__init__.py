@@ -1,0 +1,1 @@
+"""Images outside of a registry: image layouts, in directories and tar files, written and read."""
