@@ -112,6 +112,7 @@ def _document(found: Usage, chosen: list[Holding], room: tuple[int, int]) -> dic
             "bytes_free_on_disk": room[0],
             "bytes_of_disk": room[1],
         },
+        "quotas": [asdict(one) for one in found.quotas],
         "problems": found.problems,
     }
 
@@ -145,6 +146,7 @@ def _totals(found: Usage, room: tuple[int, int]) -> list[str]:
         ("freeable", f"{_size(found.bytes_freeable)}; {size(found.bytes_young)} more are too young to go"),
         ("uploading", size(found.bytes_uploading)),
         ("free on the disk", f"{size(room[0])} of {size(room[1])}"),
+        *((one.quota, f"{size(one.used)} of {size(one.limit)}") for one in found.quotas),
     ]
     return ["total:", *(f"  {name:<20} {value}" for name, value in rows)]
 

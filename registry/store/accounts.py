@@ -1,7 +1,7 @@
 """How much is stored and how much is being pushed, against limits: numbers in memory that all processes share.
 
-They are an estimate that errs upwards. `store.census` counts what there is, now and then; what pushes have added since is
-added to it. Two processes never pass a limit together: each claims its room first, and then looks whether it is there.
+They are an estimate that errs upwards: what `store.census` counted last, and all that pushes have added since it began.
+Two processes never pass a limit together: each claims its room first, and then looks whether it is there.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Accounts:
         for number in range(len(self.limits)):
             self._claimed[self._own + number] = 0
 
-    def count(self) -> Count | None:
+    def last(self) -> Count | None:
         """The last census; None before the first."""
         begun, took, collection = self._head
         return Count(begun / 1000, took / 1000, collection) if begun else None
@@ -97,9 +97,14 @@ class Accounts:
         """Bytes that are being pushed."""
         return sum(self._claimed[number :: len(self.limits)])
 
+    @property
+    def is_known(self) -> bool:
+        """Whether there was a census."""
+        return bool(self._head[_BEGUN])
+
     def is_over(self, number: int) -> bool:
         """Whether what is stored and claimed is more than the limit; never before the first census."""
-        return bool(self._head[_BEGUN]) and self.used(number) + self.claimed(number) > self.limits[number].most
+        return self.is_known and self.used(number) + self.claimed(number) > self.limits[number].most
 
     def claim(self, number: int, size: int) -> None:
         """Claim more bytes, or fewer where it is negative."""

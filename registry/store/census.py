@@ -1,7 +1,7 @@
 """Counting what is stored under limits: by a walk, since other replicas, registry:2 and collections change it, too.
 
-A count may be old. But no push is refused by one that is: the storage is counted again before, unless that was done just
-now. So whatever an estimate got wrong, or another hand removed, costs nobody a push.
+A count may be old. But no push is refused by one that is: the storage is counted again before, unless that was done
+just now. So whatever an estimate got wrong, or another hand removed, costs nobody a push.
 """
 
 from __future__ import annotations
@@ -108,28 +108,34 @@ class Census:
     """
 
     def __init__(self, blobs: Blobs, records: Records, accounts: Accounts, threads: Threads) -> None:
+        self.accounts = accounts
         self._blobs = blobs
         self._records = records
-        self._accounts = accounts
         self._threads = threads
-        self._counting: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
+        self._renewing: asyncio.Task[None] | None = None
+        self._renewing_since = 0.0
         self._is_over = False
 
     def begin(self, process: int) -> None:
         """On the event loop, in each process that serves; the first one counts without being asked."""
-        self._accounts.join(process)
+        self.accounts.join(process)
         if process == 0:
             self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     def end(self) -> None:
         self._is_over = True
-        if self._watching is not None:
-            self._watching.cancel()
+        for task in self._watching, self._renewing:
+            if task is not None:
+                task.cancel()
 
     async def renew(self) -> None:
         """Have a count that is as fresh as can be, or as can be had within some seconds."""
-        await asyncio.wait({self._renewing(_FRESH, 0.0)}, timeout=_PATIENCE)
+        if self._renewing is None or self._renewing.done():
+            self._renewing = asyncio.get_running_loop().create_task(self._count_if_old(_FRESH))
+            self._renewing_since = now()
+        await asyncio.wait({self._renewing}, timeout=max(0.0, self._renewing_since + _PATIENCE - now()))
 
     # What a push brings
 
@@ -144,7 +150,7 @@ class Census:
         is_stored = self._is_stored(digest)
         by = layout.layer_link(repository, digest), layout.revision_link(repository, digest)
         is_linked = is_stored and any(links.is_there(self._records, link) for link in by)
-        of_storage = [self._accounts.limits[number].repositories is None for number in numbers]
+        of_storage = [self.accounts.limits[number].repositories is None for number in numbers]
         return [not (is_stored if whole else is_linked) for whole in of_storage]
 
     async def size(self, repository: RepositoryName | None, digest: Digest) -> int:
@@ -168,35 +174,28 @@ class Census:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.wait({self._renewing(_SELDOM, _OLD)})
+            await self._count_if_old(_SELDOM, _OLD)
             await asyncio.sleep(_LOOK)
 
-    def _renewing(self, times: float, seconds: float) -> asyncio.Task[None]:
-        """The one count that is under way in this process, or a new one."""
-        if self._counting is None or self._counting.done():
-            self._counting = asyncio.get_running_loop().create_task(self._renew(times, seconds))
-        return self._counting
+    async def _count_if_old(self, times: float, seconds: float = 0.0) -> None:
+        """Unless the count is younger than so many seconds, or than so many times what it took."""
+        async with self._turn:
+            try:
+                await self._threads.run(self._count, times, seconds)
+            except _Stopped:
+                pass
+            except OSError as error:
+                log.error("cannot count what is stored: %s", error)  # noqa: TRY400 - what is wrong is the disk
 
-    async def _renew(self, times: float, seconds: float) -> None:
-        try:
-            await self._threads.run(self._count_if_old, times, seconds)
-        except _Stopped:
-            pass
-        except OSError as error:
-            log.error("cannot count what is stored: %s", error)  # noqa: TRY400 - what is wrong is the disk
-
-    def _count_if_old(self, times: float, seconds: float) -> None:
-        """Unless the count is younger than so many seconds, and so many times what it took; or a collection ended."""
-        collection, last = round(last_collection(self._records)), self._accounts.count()
-        if last is not None and last.collection == collection:
-            age = now() - last.begun
-            if age < max(seconds, times * last.took):
-                return
-        begun, added = now(), self._accounts.added()
-        stored = count(self._blobs, self._records, self._accounts.limits, self._go_on)
-        self._accounts.set(stored, added, Count(begun, now() - begun, collection))
+    def _count(self, times: float, seconds: float) -> None:
+        last, collection = self.accounts.last(), round(last_collection(self._records))
+        if last is not None and last.collection == collection and now() - last.begun < max(seconds, times * last.took):
+            return
+        begun, added = now(), self.accounts.added()
+        stored = count(self._blobs, self._records, self.accounts.limits, self._go_on)
+        self.accounts.set(stored, added, Count(begun, now() - begun, collection))
         if last is None:
-            fields = {limit.setting: size for limit, size in zip(self._accounts.limits, stored, strict=True)}
+            fields = {limit.setting: size for limit, size in zip(self.accounts.limits, stored, strict=True)}
             log.info("counted what is stored", extra={"fields": fields | {"seconds": round(now() - begun, 1)}})
 
     def _go_on(self) -> None:

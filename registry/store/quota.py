@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from registry.oci.headers import Condition
     from registry.oci.manifest import Manifest
     from registry.oci.names import RepositoryName, SessionId, Tag
-    from registry.store.accounts import Accounts
     from registry.store.base import Store, Upload
     from registry.store.census import Census
 
@@ -34,40 +33,37 @@ class Quota(Refuse):
 
     Args:
         store: the store behind it.
-        accounts: the limits, and what is stored under them.
-        census: keeps the accounts true.
+        census: the limits, and what is stored under them.
     """
 
     allowed = READS | {"delete_blob", "delete_manifest", "upload_offset", "cancel_upload"}
 
-    def __init__(self, store: Store, accounts: Accounts, census: Census) -> None:
+    def __init__(self, store: Store, census: Census) -> None:
         super().__init__(store, "it is not known whether this fits under the quota")
-        self._accounts = accounts
+        self._limits = census.accounts.limits
         self._census = census
-        self._told = _Told()
+        self._lines = _Lines()
 
     async def mount_blob(self, repository: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
         numbers = [number for number in self._numbers(repository) if not self._has(number, source)]
         if not numbers:
             return await self._store.mount_blob(repository, digest, source)
-        size = await self._census.size(source, digest)
         with self._claim(repository, numbers) as claim:
-            await claim.take_for(digest, size)
+            await claim.take_for(digest, await self._census.size(source, digest))
             mounted = await self._store.mount_blob(repository, digest, source)
             if mounted:
                 claim.spend()
         return mounted
 
     async def begin_upload(self, repository: RepositoryName, algorithm: str = "sha256") -> Upload:
-        claim = self._claim(repository, self._numbers(repository))
-        with claim:
+        """Refused where there is no room for a single byte."""
+        with self._claim(repository) as claim:
             await claim.take(1)
             upload = await self._store.begin_upload(repository, algorithm)
-        return MeteredUpload(upload, claim)
+        return self._metered(upload, repository)
 
     async def resume_upload(self, repository: RepositoryName, session: SessionId) -> Upload:
-        upload = await self._store.resume_upload(repository, session)
-        return MeteredUpload(upload, self._claim(repository, self._numbers(repository)))
+        return self._metered(await self._store.resume_upload(repository, session), repository)
 
     async def put_manifest(
         self,
@@ -78,22 +74,26 @@ class Quota(Refuse):
         condition: Condition = ALWAYS,
     ) -> None:
         """Refused also where it names more than a limit allows, so that all of it could never be there."""
-        with self._claim(repository, self._numbers(repository)) as claim:
+        with self._claim(repository) as claim:
             await claim.take_for(digest, len(manifest.data), at_least=_weight(manifest))
             await self._store.put_manifest(repository, digest, manifest, tags, condition)
             claim.spend()
 
     def _numbers(self, repository: RepositoryName) -> list[int]:
         """The limits that a push to a repository is under."""
-        return [number for number, limit in enumerate(self._accounts.limits) if limit.covers(repository)]
+        return [number for number, limit in enumerate(self._limits) if limit.covers(repository)]
 
     def _has(self, number: int, source: RepositoryName | None) -> bool:
         """Whether what is mounted is stored under a limit already."""
-        limit = self._accounts.limits[number]
+        limit = self._limits[number]
         return limit.repositories is None or (source is not None and limit.covers(source))
 
-    def _claim(self, repository: RepositoryName, numbers: Sequence[int]) -> Claim:
-        return Claim(self._accounts, self._census, self._told, repository, numbers)
+    def _claim(self, repository: RepositoryName, numbers: Sequence[int] | None = None) -> Claim:
+        return Claim(self._census, self._lines, repository, self._numbers(repository) if numbers is None else numbers)
+
+    def _metered(self, upload: Upload, repository: RepositoryName) -> Upload:
+        claim = self._claim(repository)
+        return MeteredUpload(upload, claim) if claim.is_limited else upload
 
 
 def _weight(manifest: Manifest) -> int:
@@ -105,15 +105,18 @@ def _weight(manifest: Manifest) -> int:
 class Claim:
     """The room that one push asks for, under each limit that it is under. Gone at the end of a `with`."""
 
-    def __init__(
-        self, accounts: Accounts, census: Census, told: _Told, repository: RepositoryName, numbers: Sequence[int]
-    ) -> None:
-        self._accounts = accounts
+    def __init__(self, census: Census, lines: _Lines, repository: RepositoryName, numbers: Sequence[int]) -> None:
+        self._accounts = census.accounts
         self._census = census
-        self._told = told
+        self._lines = lines
         self._repository = repository
         self._held = dict.fromkeys(numbers, 0)
         self.size = 0
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self._held)
 
     async def take(self, size: int) -> None:
         """Claim so much room; what was claimed before is part of it. Raises Denied, and holds what it held before."""
@@ -128,7 +131,7 @@ class Claim:
             size: of the content, in bytes.
             at_least: bytes that will be stored with it, at some time.
         """
-        if not self._held:
+        if not self.is_limited:
             return
         numbers = list(self._held)
         news = await self._census.is_new(self._repository, digest, numbers)
@@ -140,7 +143,7 @@ class Claim:
     async def _take(self, wanted: dict[int, int], size: int) -> None:
         before, grows = self._held, [number for number in wanted if wanted[number] > self._held[number]]
         self._hold(wanted)
-        if self._over(grows) is not None:
+        if grows and (not self._accounts.is_known or self._over(grows) is not None):
             await self._census.renew()
             number = self._over(grows)
             if number is not None:
@@ -169,15 +172,15 @@ class Claim:
 
     def _refusal(self, number: int, wanted: int) -> Denied:
         limit = self._accounts.limits[number]
-        used, pending = self._accounts.used(number), self._accounts.claimed(number)
+        used, pending = self._accounts.used(number), self._accounts.claimed(number) - self._held[number]
         figures = {"used": used, "pending": pending, "limit": limit.most, "wanted": wanted}
-        self._told.tell(self._repository, limit.setting, figures)
+        self._lines.note(self._repository, limit.setting, figures)
         whose = "the registry" if limit.repositories is None else f"{', '.join(limit.repositories)} together"
-        beside = f", {_told(pending)} are being pushed" if pending else ""
-        asked = f"{_told(wanted)} are asked for" if wanted > 1 else "more is asked for"
+        beside = f", {_shown(pending)} are being pushed" if pending else ""
+        asked = f"{_shown(wanted)} are asked for" if wanted > 1 else "more is asked for"
         return Denied(
-            f"quota exceeded: {whose} may have {_told(limit.most)} ({limit.setting}); {_told(used)} are used{beside}, "
-            f"and {asked}. Delete images and collect garbage, then push again",
+            f"quota exceeded: {whose} may store {_shown(limit.most)} ({limit.setting}); {_shown(used)} are "
+            f"stored{beside}, and {asked}. Delete images and collect garbage, then push again",
             detail={"quota": limit.setting, **figures},
         )
 
@@ -244,13 +247,13 @@ class MeteredUpload:
             self._claim.release()
 
 
-class _Told:
+class _Lines:
     """Lines of the log on pushes that were refused: one for a repository and a minute."""
 
     def __init__(self) -> None:
         self._last: OrderedDict[RepositoryName, float] = OrderedDict()
 
-    def tell(self, repository: RepositoryName, setting: str, figures: dict[str, int]) -> None:
+    def note(self, repository: RepositoryName, setting: str, figures: dict[str, int]) -> None:
         if now() - self._last.get(repository, -math.inf) < _QUIET:
             return
         self._last[repository] = now()
@@ -262,5 +265,5 @@ class _Told:
         )
 
 
-def _told(size: int) -> str:
+def _shown(size: int) -> str:
     return f"{size / 1024**3:,.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.1f} MiB"

@@ -6,19 +6,22 @@ read twice. What is held in memory is some numbers for each blob and each reposi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from registry.storage.base import Missing
 from registry.storage.layout import upload
-from registry.store import expiry, links
-from registry.store.gc import Aborted, Collector, Options
+from registry.store import census, expiry, links
+from registry.store.gc import Aborted, Collector
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName
     from registry.storage.base import Blobs, Records
-    from registry.store.gc import Watch
+    from registry.store.accounts import Limit
+    from registry.store.gc import Options, Watch
     from registry.store.survey import Survey
 
 
@@ -52,6 +55,15 @@ class Holding:
         return not (self.manifests or self.bytes_freeable or self.uploads)
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much is stored under a limit (`store.accounts.Limit`), in bytes."""
+
+    quota: str
+    used: int
+    limit: int
+
+
 @dataclass(slots=True)
 class Usage:
     """What a storage has.
@@ -63,6 +75,7 @@ class Usage:
         bytes_needed: of those that some manifest needs, each once.
         bytes_young: of those that none needs, and that a collection would leave, as they are too young.
         bytes_freeable: of those that a collection would remove; None = not known, as it would be aborted.
+        quotas: what is stored under the limits.
         problems: what is wrong with links and manifests.
     """
 
@@ -72,6 +85,7 @@ class Usage:
     bytes_needed: int = 0
     bytes_young: int = 0
     bytes_freeable: int | None = None
+    quotas: list[Quota] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -88,34 +102,37 @@ class Usage:
         return sum(one.bytes_uploading for one in self.holdings)
 
 
-def take(blobs: Blobs, records: Records, options: Options, watch: Watch) -> Usage:
+def take(blobs: Blobs, records: Records, options: Options, limits: Sequence[Limit], watch: Watch) -> Usage:
     """Look at a whole storage, and change nothing.
 
     Args:
         blobs: content.
         records: links.
-        options: of the collection that says what would go; its `dry_run` is set.
+        options: of the collection that says what would go; nothing goes.
+        limits: those in effect.
         watch: is told how far it is.
     """
-    found = Usage()
     inventory = _Inventory(blobs, watch)
-    collector = Collector(blobs, records, Options(options.grace, options.delete_untagged, dry_run=True), inventory)
-    try:
-        report = collector.collect()
-    except Aborted as reason:
-        found.problems += [*collector.report.problems, *str(reason).splitlines()]
-    else:
-        found.problems += report.problems
-        found.bytes_young, found.bytes_freeable = report.bytes_young, report.bytes_freed
+    found = _collect(Collector(blobs, records, replace(options, dry_run=True), inventory))
     _look_at_uploads(blobs, records, inventory.holdings)
     for one in inventory.holdings.values():
         one.bytes_freeable = None if found.bytes_freeable is None else inventory.freeable(records, one.repository)
-    found.holdings = sorted(
-        (one for one in inventory.holdings.values() if not one.is_empty), key=lambda one: one.repository
-    )
+    holdings = [one for one in inventory.holdings.values() if not one.is_empty]
+    found.holdings = sorted(holdings, key=lambda one: one.repository)
     found.blobs, found.bytes_stored = len(inventory.sizes), sum(inventory.sizes.values())
     found.bytes_needed = inventory.bytes_needed
+    stored = census.count(blobs, records, limits)
+    found.quotas = [Quota(limit.setting, size, limit.most) for limit, size in zip(limits, stored, strict=True)]
     return found
+
+
+def _collect(collector: Collector) -> Usage:
+    """What a collection that removes nothing tells of the whole storage."""
+    try:
+        report = collector.collect()
+    except Aborted as reason:
+        return Usage(problems=[*collector.report.problems, *str(reason).splitlines()])
+    return Usage(bytes_young=report.bytes_young, bytes_freeable=report.bytes_freed, problems=report.problems)
 
 
 class _Inventory:
