@@ -66,6 +66,10 @@ class Guarded:
     def used(self, number: int = 0) -> int:
         return self.accounts.used(number)
 
+    def takes(self, seconds: float) -> None:
+        """Let the last count have taken so long, and the storage not be counted again for ten times as long."""
+        self.accounts._head[1] = round(seconds * 1000)
+
     def claimed(self) -> int:
         return self.accounts.claimed(0)
 
@@ -313,6 +317,7 @@ def test_a_collection_makes_room_at_once(stored: Backend) -> None:
         guarded = Guarded(stored, total(3 * MIB), team(3 * MIB))
         await push_blob(guarded.store, b"a" * 3 * MIB, TEAM_A)
         await denied(push_blob(guarded.store, b"b" * 2 * MIB, TEAM_A))
+        guarded.takes(60)
         await asyncio.sleep(1)  # the end of a collection is noted in seconds
         await asyncio.to_thread(collect, stored)
         await push_blob(guarded.store, b"b" * 2 * MIB, TEAM_A)
@@ -330,6 +335,21 @@ def test_no_push_is_refused_for_what_another_hand_removed(stored: Backend) -> No
         stored.blobs.condemn(digest, time.time() + 60)
         await asyncio.sleep(0.3)  # more than ten times what counting three files takes
         await push_blob(guarded.store, b"b" * 3 * MIB)
+
+    run(scenario)
+
+
+def test_a_count_that_takes_long_is_not_repeated_for_each_refusal(stored: Backend) -> None:
+    async def scenario() -> None:
+        guarded = Guarded(stored, total(3 * MIB))
+        digest = await push_blob(guarded.store, b"a" * 3 * MIB)
+        await denied(guarded.store.begin_upload(REPOSITORY))
+        guarded.takes(60)
+        stored.blobs.condemn(digest, time.time() + 60)
+        await denied(guarded.store.begin_upload(REPOSITORY))
+        guarded.accounts._head[0] -= 601_000  # ten minutes go by
+        async with await guarded.store.begin_upload(REPOSITORY):
+            assert guarded.used() == 0
 
     run(scenario)
 
