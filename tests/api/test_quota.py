@@ -17,7 +17,7 @@ from collecting import age, collect, environment
 from images import Image, digest_of, image, noise
 from rawhttp import Connection
 from remote import Remote
-from serving import Server, wait_until
+from serving import PeerRegistry, Server, wait_until
 
 MIB = 1024**2
 Connect = Callable[[Server], Remote]
@@ -200,6 +200,13 @@ def test_what_is_stored_counts_after_a_restart(serve: Serve, connect: Connect, e
     remote.push_blob("some/name", noise("first", 2 * MIB))
     getattr(server, end)()
     server.start()
+    assert refused(at_once(remote, noise("second", 2 * MIB)))["used"] == 2 * MIB
+
+
+def test_what_registry_2_wrote_meanwhile_counts(tmp_path: Path, serve: Serve, connect: Connect) -> None:
+    with PeerRegistry(tmp_path / "data") as peer, Remote(peer.url) as remote:
+        remote.push_blob("some/name", noise("first", 2 * MIB))
+    remote = connect(serve(REGISTRY_QUOTA_TOTAL="3MiB"))
     assert refused(at_once(remote, noise("second", 2 * MIB)))["used"] == 2 * MIB
 
 
