@@ -32,11 +32,14 @@ from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
-from registry.store import expiry, gc
+from registry.store import expiry, gc, usage
+from registry.store.accounts import Accounts, Limit
 from registry.store.base import KeepEverything, Store
+from registry.store.census import Census
 from registry.store.gc import Collector, Options
 from registry.store.immutable import ImmutableTags, Protection
 from registry.store.local import LEASE, LocalStore
+from registry.store.quota import Quota
 from registry.store.readonly import Mark, Switch, Switched
 from registry.store.rules import Rules
 from registry.store.threads import Threads
@@ -107,7 +110,7 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
-    store, switch = _store(settings, blobs, records, threads, lease)
+    store, switch, census = _store(settings, blobs, records, threads, lease)
     traffic = Traffic(settings.workers)
     locations = Locations(
         prefix=settings.http.prefix.rstrip("/"),
@@ -120,7 +123,7 @@ def build(settings: Settings, opened: Opened = NOTHING, *, lease: float = LEASE)
     limits = settings.catalog.maxentries, settings.tags.maxtags
     watched = _watched(settings)
     routes = Router(Context(store, traffic, locations, *limits, authenticator, tokens, watched))
-    living = _Living(threads, passwords, watched)
+    living = _Living(threads, traffic, passwords, watched, census)
     trusted = settings.http.trustedproxies
     answering = cast("ASGIApp", Forwarded(routes, trusted) if trusted else routes)
     return Application(Edge(answering, traffic, settings.http.headers, living), traffic, switch)
@@ -184,7 +187,7 @@ def importer(settings: Settings, naming: Naming, watch: archive.Watch, *, verify
     """
     threads = Threads(settings.storage.filesystem.maxthreads)
     blobs, records = _storage(settings)
-    store, switch = _store(settings, blobs, records, threads)
+    store, switch, _ = _store(settings, blobs, records, threads)
     return Importer(store, blobs, records, threads, naming, watch, verify=verify), switch
 
 
@@ -194,6 +197,15 @@ def expire_uploads(settings: Settings, cutoff: float, *, dry_run: bool) -> expir
     if not files.holds_a_registry():
         raise EmptyVolume
     return expiry.expire(FilesystemBlobs(files), FilesystemRecords(files), cutoff, dry_run=dry_run)
+
+
+def take_usage(settings: Settings, options: Options, watch: Watch) -> tuple[usage.Usage, tuple[int, int]]:
+    """See `store.usage.take`; and the bytes that are free on the disk, and that it has. Raises EmptyVolume."""
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    blobs, records = FilesystemBlobs(files), FilesystemRecords(files)
+    return usage.take(blobs, records, options, _limits(settings), watch), files.room()
 
 
 def last_collection(settings: Settings) -> float:
@@ -287,17 +299,31 @@ def _signing_key(settings: Settings) -> SigningKey:
 
 def _store(
     settings: Settings, blobs: Blobs, records: Records, threads: Threads, lease: float = LEASE
-) -> tuple[Store, Switch]:
+) -> tuple[Store, Switch, Census | None]:
     switch = Switch(Mark(records), threads, configured=settings.storage.maintenance.readonly.enabled)
     immutable = _immutable(settings.retention)
     local = LocalStore(blobs, records, threads, _rules(settings.validation), immutable, lease=lease)
-    return _with_policies(local, settings, switch), switch
+    limits = _limits(settings)
+    census = Census(blobs, records, Accounts(limits, settings.workers), threads) if limits else None
+    return _with_policies(local, settings, switch, census), switch, census
 
 
-def _with_policies(store: Store, settings: Settings, switch: Switch) -> Store:
+def _with_policies(store: Store, settings: Settings, switch: Switch, census: Census | None) -> Store:
     if not settings.storage.delete.enabled:
         store = cast("Store", KeepEverything(store, "deletes are switched off (storage.delete.enabled)"))
+    if census is not None:
+        store = cast("Store", Quota(store, census))
     return cast("Store", Switched(store, switch))
+
+
+def _limits(settings: Settings) -> list[Limit]:
+    quota = settings.quota
+    whole = [Limit("quota.total", quota.total)] if quota.total else []
+    parts = (
+        Limit(f"quota.limits.{number}", one.together, tuple(map(RepositoryPattern, one.repositories)))
+        for number, one in enumerate(quota.limits)
+    )
+    return [*whole, *parts]
 
 
 def _rules(validation: Validation) -> Rules:
@@ -329,15 +355,21 @@ class _Living:
     """What begins and ends with the event loop. The loop ends the store's threads itself, after their last call."""
 
     threads: Threads
+    traffic: Traffic
     passwords: Passwords | None
     watched: Watched | None
+    census: Census | None
 
     def begin(self) -> None:
         self.threads.adopt(asyncio.get_running_loop())
         if self.watched is not None:
             self.watched.begin()
+        if self.census is not None:
+            self.census.begin(self.traffic.process)
 
     def end(self) -> None:
+        if self.census is not None:
+            self.census.end()
         if self.watched is not None:
             self.watched.end()
         if self.passwords is not None:

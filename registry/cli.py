@@ -15,6 +15,7 @@ COMMANDS = {
     "serve": "serve",
     "ping": "ping",
     "garbage-collect": "garbage",
+    "usage": "usage",
     "purge-uploads": "uploads",
     "export": "exports",
     "import": "imports",

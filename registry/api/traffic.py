@@ -42,9 +42,13 @@ class Traffic:
 
     Args:
         processes: that will serve, at most.
+
+    Attributes:
+        process: the number of this one.
     """
 
     def __init__(self, processes: int = 1) -> None:
+        self.process = 0
         numbers = 1 + _ROW * processes + _PUSH * _PUSHES_REMEMBERED
         shared = memoryview(mmap.mmap(-1, numbers * _NUMBER)).cast("q")
         self._stage, self._counts = shared[:1], shared[1 : 1 + _ROW * processes]
@@ -53,6 +57,7 @@ class Traffic:
 
     def join(self, process: int) -> None:
         """Be the one of that number, from 0 on. What another one with it had under way ended with it."""
+        self.process = process
         self._own = self._counts[_ROW * process : _ROW * (process + 1)]
         self._own[_ACTIVE] = 0
 

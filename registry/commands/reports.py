@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName
     from registry.store.gc import Report
+    from registry.store.survey import Survey
 
 
 class Bar:
@@ -67,6 +68,9 @@ class Silent:
         pass
 
     def advance(self) -> None:
+        pass
+
+    def surveyed(self, survey: Survey, needed: set[Digest]) -> None:
         pass
 
     def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, Field, IPvAnyNetwork, ValidationInfo, field_validator, model_validator
 
 from registry.config.access import AccessRule  # noqa: TC001 - pydantic looks it up
+from registry.config.quota import Quota
 from registry.config.retention import Retention
 from registry.config.tokens import Token, Tokens
 from registry.config.values import (
@@ -291,6 +292,7 @@ class Settings(Section):
     tags: Tags = Tags()
     validation: Validation = Validation()
     gc: Gc = Gc()
+    quota: Quota = Quota()
     retention: Retention = Retention()
 
     @property

@@ -211,6 +211,9 @@ class Blobs(Protocol):
     def offset(self, key: Key) -> int:
         """A draft's last checkpoint, in bytes, without opening it. Raises Missing."""
 
+    def draft_size(self, key: Key) -> int:
+        """Bytes that a draft takes on the medium: those that count, or more. Raises Missing."""
+
     def expire(self, key: Key, cutoff: float, *, dry_run: bool = False) -> int | None:
         """Discard a draft that was last written before `cutoff`, or what is left of one, unless somebody has it open.
 

@@ -139,6 +139,12 @@ class FilesystemBlobs:
     def offset(self, key: Key) -> int:
         return read_progress(self._files.path(key)).size
 
+    def draft_size(self, key: Key) -> int:
+        try:
+            return os.stat(f"{self._files.path(key)}/data").st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(key) from None
+
     def expire(self, key: Key, cutoff: float, *, dry_run: bool = False) -> int | None:
         directory = self._files.path(key)
         if _last_change(directory) >= cutoff:

@@ -88,6 +88,9 @@ class MemoryBlobs:
     def offset(self, key: Key) -> int:
         return len(self._session(key).data)
 
+    def draft_size(self, key: Key) -> int:
+        return self.offset(key)
+
     def expire(self, key: Key, cutoff: float, *, dry_run: bool = False) -> int | None:
         session = self._drafts.get(key)
         if session is None or session.changed >= cutoff or not session.lock.acquire(blocking=False):

@@ -115,12 +115,16 @@ class Filesystem:
     def path(self, key: Key) -> str:
         return f"{self.root}/{key}"
 
+    def room(self) -> tuple[int, int]:
+        """Bytes that are free on the disk, and those that it has."""
+        found = os.statvfs(self.root)
+        return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
+
     def require_room(self, wanted: int = 0) -> None:
         """Raises Denied where `wanted` more bytes would leave less room than the floor."""
         if not self.floor:
             return
-        room = os.statvfs(self.root)
-        free, total = room.f_bavail * room.f_frsize, room.f_blocks * room.f_frsize
+        free, total = self.room()
         if free - wanted < self.floor:
             needed = f"{_mib(wanted)} more would leave" if wanted else "that is"
             raise Denied(

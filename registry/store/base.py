@@ -194,19 +194,19 @@ class Refuse:
         raise Unsupported(self._reason)
 
 
-_READS = frozenset({"blob", "blob_size", "manifest", "tags", "referrers", "repositories"})
+READS = frozenset({"blob", "blob_size", "manifest", "tags", "referrers", "repositories"})
 
 
 class ReadOnly(Refuse):
     """Pulls and lists, nothing else."""
 
-    allowed = _READS
+    allowed = READS
 
 
 class KeepEverything(Refuse):
     """All but deletes."""
 
-    allowed = _READS | {
+    allowed = READS | {
         "mount_blob",
         "begin_upload",
         "resume_upload",

@@ -47,7 +47,7 @@ def expire(blobs: Blobs, records: Records, cutoff: float, *, dry_run: bool = Fal
     is told 404 BLOB_UPLOAD_UNKNOWN, and begins anew.
     """
     report = Report(dry_run)
-    for name, session in _sessions(records):
+    for name, session in sessions(records):
         report.uploads += 1
         size = blobs.expire(layout.upload(name, session), cutoff, dry_run=dry_run)
         if size is not None:
@@ -55,8 +55,8 @@ def expire(blobs: Blobs, records: Records, cutoff: float, *, dry_run: bool = Fal
     return report
 
 
-def _sessions(records: Records) -> Iterator[tuple[RepositoryName, SessionId]]:
-    """All that can be told apart from what somebody put there by hand."""
+def sessions(records: Records) -> Iterator[tuple[RepositoryName, SessionId]]:
+    """The upload sessions of a storage: all that can be told apart from what somebody put there by hand."""
     for path in catalog.every(records, _UPLOADING):
         for session in records.list(layout.uploads(path)):
             try:

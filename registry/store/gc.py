@@ -91,6 +91,9 @@ class Watch(Protocol):
     def advance(self) -> None:
         """A step is done."""
 
+    def surveyed(self, survey: Survey, needed: set[Digest]) -> None:
+        """A repository was read; its manifests, all of them, need these blobs, the manifests themselves among them."""
+
     def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None: ...
 
     def blob_goes(self, digest: Digest) -> None: ...
@@ -194,8 +197,10 @@ class Collector:
             survey = self._surveyor.survey(name)
             unreadable += survey.unreadable
             self.report.problems += survey.problems
+            needed = set(self._surveyor.needed(survey, {*survey.manifests, *survey.roots, *survey.revisions}))
+            self._watch.surveyed(survey, needed)
             if not self._options.delete_untagged:
-                self._mark(survey, {*survey.manifests, *survey.roots, *survey.revisions})
+                self._marked |= needed
         self.report.manifests_read = self._surveyor.manifests_read
         _require_readable(unreadable)
 

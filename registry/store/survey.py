@@ -36,6 +36,7 @@ class Survey:
         name: the repository.
         revisions: its manifests by digest, and where the content of each is.
         roots: what its tags name, and what torn links named.
+        tags: how many it has.
         manifests: what was read: the revisions, the roots, and older manifests that are linked among the layers.
         problems: links that name nothing or lead nowhere, for the report.
         unreadable: manifests that may reference anything, so that nothing can be removed safely.
@@ -44,6 +45,7 @@ class Survey:
     name: RepositoryName
     revisions: dict[Digest, Digest] = field(default_factory=dict)
     roots: set[Digest] = field(default_factory=set)
+    tags: int = 0
     manifests: dict[Digest, References] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
@@ -165,6 +167,8 @@ class Surveyor:
                 found.roots.update(links.history(self._records, found.name, tag))
             except Missing:
                 continue
+            else:
+                found.tags += 1
 
     def _follow(self, found: Survey, pending: list[Digest], torn: set[Digest]) -> None:
         seen: set[Digest] = set()

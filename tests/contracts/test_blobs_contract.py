@@ -741,6 +741,19 @@ def written(medium: Medium) -> Blobs:
     return medium.blobs
 
 
+def test_a_draft_takes_the_bytes_that_count_or_more(medium: Medium) -> None:
+    blobs = written(medium)
+    assert blobs.draft_size(KEY) == 10
+    draft = blobs.resume(KEY)
+    draft.write([b", and more"])
+    assert medium.other_blobs().draft_size(KEY) in {10, 20}
+    draft.checkpoint()
+    draft.close()
+    assert blobs.draft_size(KEY) == 20
+    with pytest.raises(Missing):
+        blobs.draft_size(OTHER_KEY)
+
+
 def test_a_draft_that_is_older_than_the_cutoff_expires(medium: Medium) -> None:
     blobs = written(medium)
     assert blobs.expire(KEY, time.time() + 60, dry_run=True) == 10

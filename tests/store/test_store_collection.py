@@ -35,6 +35,7 @@ from registry.storage.filesystem import FilesystemBlobs
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.store import gc, links
 from registry.store.gc import Aborted, Collector, Options, Report
+from registry.store.survey import Survey
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +56,9 @@ class Notes:
         self.tasks.append(task)
 
     def advance(self) -> None:
+        pass
+
+    def surveyed(self, survey: Survey, needed: set[Digest]) -> None:
         pass
 
     def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:
