@@ -92,9 +92,16 @@ def test_head_asks_wherever_get_does(stranger):
             assert stranger.head(path).status_code == 401
 
 
-def test_the_root_is_open_for_health_checks(stranger):
-    assert {path for _, path, access in ROWS if access is Access.NONE} == {"/", "/auth/token"}
-    assert stranger.get("/").status_code == stranger.head("/").status_code == 200
+OPEN = {"/", "/auth/token", "/healthz", "/readyz"}
+
+
+def test_only_health_and_the_way_to_a_token_are_open():
+    assert {path for _, path, access in ROWS if access is Access.NONE} == OPEN
+
+
+@pytest.mark.parametrize("path", sorted(OPEN - {"/auth/token"}))
+def test_health_is_open_to_probes(stranger, path):
+    assert stranger.get(path).status_code == stranger.head(path).status_code == 200
 
 
 @pytest.mark.parametrize("path", {path for _, path in ASKING})
