@@ -33,6 +33,7 @@ ENV SWARM_REGISTRY_USER=65532 \
     PYTHONDONTWRITEBYTECODE=1
 VOLUME ["/var/lib/registry"]
 EXPOSE 5000
-HEALTHCHECK --interval=30s --timeout=10s --start-period=10s CMD ["/bin/registry", "ping"]
+# Swarm sends nobody here before the first check, which comes after one interval.
+HEALTHCHECK --interval=5s --timeout=10s --start-period=30s --retries=6 CMD ["/bin/registry", "ping"]
 ENTRYPOINT ["/entrypoint.sh"]
 CMD ["/etc/docker/registry/config.yml"]

@@ -13,8 +13,8 @@ serve: .venv/.installed ## serve on 127.0.0.1:5000 with data in ./data (ADDRESS=
 	@mkdir -p "$(DATA)"
 	@exec env REGISTRY_CONFIGURATION_PATH= REGISTRY_HTTP_ADDR=$(ADDRESS) REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY="$(DATA)" $(BIN)/registry serve
 
-test: .venv/.installed ## run the tests
-	$(BIN)/python -m pytest $(PYTEST)
+test: .venv/.installed ## run the tests, two files at once (PYTEST="-n 0 -x -k name")
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 test-swarm: RIG ?= ../shared/rig
 test-swarm: .venv/.installed ## run the guide and its hard days on a swarm of two nodes; as root, about 14 minutes (RIG=)

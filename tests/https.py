@@ -91,8 +91,9 @@ class Https(Server):
 
 
 def client(server: Server, trusted: Pair, own: Pair | None = None) -> httpx.Client:
-    """A client that trusts one certificate, and nothing else; it may have one of its own."""
+    """A client that trusts one certificate, and nothing else; it may have one of its own. It keeps its connections."""
     context = ssl.create_default_context(cafile=trusted.certificate)
     if own is not None:
         context.load_cert_chain(own.certificate, own.key)
-    return httpx.Client(base_url=server.url, verify=context, timeout=15, trust_env=False)
+    limits = httpx.Limits(keepalive_expiry=None)
+    return httpx.Client(base_url=server.url, verify=context, timeout=15, trust_env=False, limits=limits)

@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -44,6 +45,13 @@ def wait_until(condition: Callable[[], object], seconds: float, what: str, inter
         if time.monotonic() > deadline:
             raise TimeoutError(f"after {seconds:g} s still not: {what}")
         time.sleep(interval)
+
+
+def let_others_in(directory: Path) -> None:
+    """pytest's directories are for its user alone, up to the one for temporary files: open them to who is not root."""
+    top = Path(tempfile.gettempdir())
+    for each in (directory, *directory.parents)[: len(directory.relative_to(top).parts)]:
+        each.chmod(0o755)
 
 
 def executable(program: str) -> str:

@@ -31,6 +31,7 @@ log = logging.getLogger("registry.server")
 
 IDLE = 120  # seconds an unused connection stays open: longer than the clients' own limits, so that they close first
 HEAD_SECONDS = 60  # from a connection, or the first byte of a request, to the end of its head
+_REST_SECONDS = 30  # without a byte of the rest of a body that was answered before it ended
 _HEAD_MOST = 1024 * 1024  # bytes before a body, as Go's servers take
 _HELD_MOST = 64 * 1024  # bytes of requests that were sent ahead
 _BY_KERNEL: dict[str, dict[str, Any]] = {"http.response.zerocopysend": {}}
@@ -67,6 +68,7 @@ class HttpProtocol(asyncio.Protocol):
         self._held = b""
         self._is_held_up = False
         self._is_closing = False
+        self._is_lingering = False
         self.drained: asyncio.Future[None] | None = None
         """Set while more is written than the client takes."""
         self._begin_head()
@@ -105,6 +107,8 @@ class HttpProtocol(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None and not self._held:
             self._parse(data)
+        elif self._is_lingering:
+            self.deadline = self.loop.time() + _REST_SECONDS
         elif exchange is None or exchange.body_ended:
             self._hold(data)
         elif (used := self._feed_body(exchange, data)) >= 0:
@@ -112,12 +116,14 @@ class HttpProtocol(asyncio.Protocol):
                 self._hold(data[used:])
             if exchange.is_over:
                 self._turn()
+            elif exchange.is_complete:
+                self.deadline = self.loop.time() + _REST_SECONDS
 
     # What uvicorn calls
 
     def shutdown(self) -> None:
         """Close, after the answer that is under way."""
-        if self._exchange is None:
+        if self._exchange is None or self._is_lingering:
             self.close()
         else:
             self._exchange.keeps_alive = False
@@ -159,17 +165,25 @@ class HttpProtocol(asyncio.Protocol):
         self.state.total_requests += 1
         exchange = self._exchange
         assert exchange is not None
-        if not exchange.keeps_alive:
-            self.close()
-        elif exchange.body_ended:
+        if exchange.body_ended:
             self._turn()
-        else:
-            self.go_on()
+            return
+        self.deadline = self.loop.time() + _REST_SECONDS
+        if not exchange.keeps_alive:
+            self._linger()
+        self.go_on()
 
     def expire(self, now: float) -> None:
         """Close if nothing came for too long."""
-        if self._exchange is None and now > self.deadline and not self._is_closing:
+        is_waiting = self._exchange is None or self._exchange.is_complete
+        if is_waiting and now > self.deadline and not self._is_closing:
             self.close()
+
+    def _linger(self) -> None:
+        """Say no more, but go on reading: closed with bytes unread, the client may lose the answer to a reset."""
+        self._is_lingering = True
+        if self.is_plain:
+            self.transport.write_eof()
 
     def _turn(self) -> None:
         """Answer the request that was sent ahead, or wait for one."""

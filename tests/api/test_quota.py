@@ -242,3 +242,20 @@ def test_usage_tells_how_much_of_a_quota_is_used(limited: Callable[..., Remote],
         {"quota": "quota.total", "used": stored_by(kept) + 4, "limit": 3 * MIB},
         {"quota": "quota.limits.0", "used": stored_by(kept), "limit": MIB},
     ]
+
+
+def test_a_refusal_in_the_middle_of_a_body_reaches_a_client_that_goes_on_sending(serve: Serve) -> None:
+    """docker, which wants its connection closed, takes a reset for a fault of the network, and sends it all again."""
+    server = serve(REGISTRY_QUOTA_TOTAL="1MiB")
+    data = noise("large", 64 * 1024)
+    for number in range(5):
+        with Remote(server.url) as remote, Connection(server) as connection:
+            session = remote.begin(f"some/name{number}")
+            connection.request("PATCH", session, Transfer_Encoding="chunked", Connection="close")
+            for _ in range(100):
+                connection.chunk(data)
+            answer = connection.answer()
+            assert answer.status_code == 403
+            assert answer.json()["errors"][0]["code"] == "DENIED"
+            connection.half_close()
+            assert connection.is_closed_by_server()

@@ -8,7 +8,7 @@ import sys
 import pytest
 from answers import error
 from images import digest_of, image
-from serving import Server
+from serving import Server, let_others_in
 
 IMAGE = image("read-only", size=100)
 SESSION = "6d2e5f4c-0000-4000-8000-000000000000"
@@ -186,8 +186,7 @@ def test_run_by_root_in_a_container_the_mark_belongs_to_the_owner_of_the_storage
     server = serve()
     for path in (server.root, *server.root.rglob("*")):
         os.chown(path, 1234, 1234)
-    for above in server.root.parents[:3]:
-        above.chmod(0o755)
+    let_others_in(server.root.parent)
     read_only(server, "on", SWARM_REGISTRY_USER="65532")
     found = (server.root / "swarm-registry" / "read-only").stat()
     assert (found.st_uid, found.st_gid) == (1234, 1234)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from answers import error
 from https import Https, Pair, client, pair
-from serving import Server, wait_until
+from serving import Server, let_others_in, wait_until
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
 
@@ -151,8 +151,7 @@ def test_a_certificate_that_is_about_to_expire_is_a_line_of_the_log(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up root")
 def test_a_key_that_root_alone_can_read_is_told_at_the_start_and_when_it_changes(tmp_path):
     place, new = pair(tmp_path, "old"), pair(tmp_path, "new")
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_others_in(tmp_path)
     with Https(tmp_path / "data", environment=place.settings | {"SWARM_REGISTRY_USER": "65532"}) as server:
         assert f"{place.key} was read as root, and cannot be read again" in server.log()
         assert server.log().count("was read as root") == 1

@@ -61,6 +61,7 @@ def test_a_salt_with_bits_to_spare_is_taken():
         (b"$2y$03$" + TAIL, ["cost 3"]),
         (b"$2y$31$" + TAIL, ["cost 31"]),
     ],
+    ids=["MD5", "SHA-1", "DES", "SHA-512", "faulty bcrypt", "short", "none", "too cheap", "too dear"],
 )
 def test_another_hash_is_a_wrong_line_that_says_what_to_do_and_not_the_hash(hashed, words):
     entries = parse(b"alice:" + SECRET + b"\nbob:" + hashed + b"\n")
@@ -72,7 +73,7 @@ def test_another_hash_is_a_wrong_line_that_says_what_to_do_and_not_the_hash(hash
         assert len(hashed) < 5 or hashed[4:].decode() not in text
 
 
-@pytest.mark.parametrize("line", [b"no colon", b":" + SECRET, SECRET])
+@pytest.mark.parametrize("line", [b"no colon", b":" + SECRET, SECRET], ids=["no colon", "no name", "hash alone"])
 def test_a_line_without_a_name_is_wrong_and_not_quoted(line):
     (wrong,) = parse(line).wrong
     assert "NAME:HASH" in wrong.what

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from https import Pair, pair, put
-from serving import wait_until
+from serving import let_others_in, wait_until
 
 from registry.server import Renewal, Tls, UnusableTls
 
@@ -252,8 +252,7 @@ for _ in range(3):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root reads what others may not")
 def test_what_root_alone_could_read_is_told_and_then_left_in_peace(live, tmp_path):
     """Root is given up after the start; the log must not complain of the files every few seconds."""
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        above.chmod(0o755)
+    let_others_in(tmp_path)
     live.key.chmod(0o600)
     command = [sys.executable, "-c", WITHOUT_ROOT, str(live.certificate), str(live.key)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)

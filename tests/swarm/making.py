@@ -16,6 +16,9 @@ REPOSITORY = Path(__file__).parent.parent.parent
 BASE = "python:3.13-slim"
 """The name in the Dockerfile; what has it here is a stand-in, for nothing can be pulled."""
 
+NOT_IN_IT = ("usr/share/perl", "usr/lib/*/perl", "usr/lib/*/libperl.so*", "usr/lib/*/gconv")
+"""What Debian's packages bring and the official image has not: a third of it, carried from node to node for nothing."""
+
 SUITES = {"3.11": "bookworm", "3.13": "trixie"}
 """The Debian whose Python is this one's: the wheels are made by this Python, for that one."""
 
@@ -50,14 +53,16 @@ class Maker:
         """A root file system with Python, in place of `python:3.13-slim`; kept for the next run."""
         version = ".".join(platform.python_version_tuple()[:2])
         assert version in SUITES, f"the stand-in base image has Python {' or '.join(SUITES)}, but this is {version}"
-        base = self.kept / f"base-{SUITES[version]}.tar.gz"
+        base = self.kept / f"slim-{SUITES[version]}.tar.gz"
         if base.exists():
             return base
         unfinished = base.with_name(f"part-{base.name}")
         left_out = [f"--dpkgopt=path-exclude=/usr/share/{each}/*" for each in ("man", "locale", "doc")]
         _run(
             *(executable("mmdebstrap"), "--mode=root", "--variant=minbase", "--include=python3,python3-venv"),
-            *(*left_out, "--aptopt=APT::Install-Recommends false", SUITES[version], unfinished),
+            *(*left_out, "--aptopt=APT::Install-Recommends false"),
+            "--customize-hook=" + f'cd "$1" && rm -rf {" ".join(NOT_IN_IT)}',
+            *(SUITES[version], unfinished),
             seconds=400,
         )
         return unfinished.rename(base)

@@ -219,7 +219,7 @@ def test_kill(swarm: Swarm) -> None:
     swarm.run("server02", f"kill -9 $(docker inspect --format '{{{{.State.Pid}}}}' {before})")
     another_container(swarm, before)
     listed(swarm, KEPT)
-    pulls_whole(swarm, BUSY)
+    pulls_whole(swarm, HELLO)
 
 
 def test_daemon_is_killed(swarm: Swarm) -> None:
@@ -240,7 +240,7 @@ def test_daemon_is_killed(swarm: Swarm) -> None:
     swarm.expect("server02", "docker info --format '{{.Swarm.LocalNodeState}}'", "^active$", 120)
     another_container(swarm, before)
     listed(swarm, KEPT)
-    pulls_whole(swarm, BUSY)
+    pulls_whole(swarm, HELLO)
 
 
 def test_node_restarts(swarm: Swarm) -> None:
