@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -26,13 +27,15 @@ from registry.auth.passwords import Passwords
 from registry.auth.service import Lifetimes, TokenService
 from registry.auth.tokens import Terms
 from registry.config.access import ANONYMOUS, AUTHENTICATED
+from registry.oci.errors import NameInvalid
 from registry.oci.manifest import Platform
+from registry.oci.names import RepositoryName
 from registry.oci.patterns import RepositoryPattern
 from registry.storage import layout
 from registry.storage.filesystem import FilesystemBlobs, FilesystemRecords
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.storage.root import Filesystem
-from registry.store import expiry, gc, usage
+from registry.store import catalog, expiry, gc, retiring, usage
 from registry.store.accounts import Accounts, Limit
 from registry.store.base import KeepEverything, Store
 from registry.store.census import Census
@@ -41,11 +44,13 @@ from registry.store.immutable import ImmutableTags, Protection
 from registry.store.local import LEASE, LocalStore
 from registry.store.quota import Quota
 from registry.store.readonly import Mark, Switch, Switched
+from registry.store.retention import KEEP_EVERYTHING, Policy, Retention, Rule
 from registry.store.rules import Rules
 from registry.store.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import timedelta
 
     from starlette.types import ASGIApp
 
@@ -55,11 +60,12 @@ if TYPE_CHECKING:
     from registry.auth.base import Authenticator
     from registry.auth.trust import TrustFiles
     from registry.config import Settings
+    from registry.config import retention as config
     from registry.config.access import AccessRule
-    from registry.config.retention import Retention
     from registry.config.settings import Auth, Validation
     from registry.storage.base import Blobs, Records
     from registry.store.gc import Watch
+    from registry.store.retention import Verdict
 
 log = logging.getLogger("registry")
 
@@ -163,7 +169,46 @@ def collector(settings: Settings, options: Options, watch: Watch) -> Collector:
         raise EmptyVolume
     if not options.dry_run:
         files.require_writable()
-    return Collector(FilesystemBlobs(files), FilesystemRecords(files), options, watch)
+    records = FilesystemRecords(files)
+    is_read_only = settings.storage.maintenance.readonly.enabled or Mark(records).since() is not None
+    wanted = _retention(settings.retention)
+    made = Collector(
+        FilesystemBlobs(files), records, replace(options, retention=KEEP_EVERYTHING if is_read_only else wanted), watch
+    )
+    if is_read_only and wanted.removes_something:
+        made.report.problems.append("retention did not run: the registry is read-only")
+    return made
+
+
+def preview(
+    settings: Settings, chosen: Sequence[RepositoryPattern]
+) -> Iterator[tuple[RepositoryName, Policy, list[Verdict]]]:
+    """What retention would do now to the tags of each repository that one of its policies is about.
+
+    Args:
+        settings: with the policies.
+        chosen: of these repositories only; none = of all.
+
+    Raises:
+        EmptyVolume: there is no registry in the storage.
+    """
+    files = Filesystem(settings.storage.filesystem.rootdirectory)
+    if not files.holds_a_registry():
+        raise EmptyVolume
+    return _previewed(FilesystemRecords(files), _retention(settings.retention), chosen)
+
+
+def _previewed(
+    records: Records, retention: Retention, chosen: Sequence[RepositoryPattern]
+) -> Iterator[tuple[RepositoryName, Policy, list[Verdict]]]:
+    for path in catalog.every(records):
+        try:
+            name = RepositoryName(path)
+        except NameInvalid:
+            continue
+        policy = retention.policy(name)
+        if policy is not None and (not chosen or any(pattern.matches(name) for pattern in chosen)):
+            yield name, policy, retiring.verdicts(records, retention, name, time.time())
 
 
 def exporter(settings: Settings, choice: Choice, watch: archive.Watch) -> Exporter:
@@ -205,6 +250,7 @@ def take_usage(settings: Settings, options: Options, watch: Watch) -> tuple[usag
     if not files.holds_a_registry():
         raise EmptyVolume
     blobs, records = FilesystemBlobs(files), FilesystemRecords(files)
+    options = replace(options, retention=_retention(settings.retention))
     return usage.take(blobs, records, options, _limits(settings), watch), files.room()
 
 
@@ -337,7 +383,29 @@ def _rules(validation: Validation) -> Rules:
     return Rules(platforms, tuple(map(re.compile, urls.allow)), tuple(map(re.compile, urls.deny)))
 
 
-def _immutable(retention: Retention) -> ImmutableTags:
+def _retention(wanted: config.Retention) -> Retention:
+    policies = [
+        Policy(
+            f"retention.policies.{number}",
+            tuple(map(RepositoryPattern, policy.repositories)),
+            None if policy.keep is None else tuple(_rule(number, *numbered) for numbered in enumerate(policy.keep)),
+            _seconds(policy.untagged),
+        )
+        for number, policy in enumerate(wanted.policies)
+    ]
+    return Retention(policies, _immutable(wanted))
+
+
+def _rule(policy: int, number: int, keep: config.Keep) -> Rule:
+    setting = f"retention.policies.{policy}.keep.{number}"
+    return Rule(setting, tuple(map(re.compile, keep.tags)), keep.last, _seconds(keep.younger), keep.versions)
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    return None if duration is None else duration.total_seconds()
+
+
+def _immutable(retention: config.Retention) -> ImmutableTags:
     return ImmutableTags(
         tuple(
             Protection(
@@ -346,6 +414,7 @@ def _immutable(retention: Retention) -> ImmutableTags:
                 tuple(map(re.compile, policy.immutable)),
             )
             for number, policy in enumerate(retention.policies)
+            if policy.immutable
         )
     )
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "garbage-collect": "garbage",
     "usage": "usage",
     "purge-uploads": "uploads",
+    "retention": "retention",
     "export": "exports",
     "import": "imports",
     "read-only": "readonly",

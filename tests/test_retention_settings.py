@@ -1,5 +1,6 @@
 """`retention` in files and variables: what cannot be meant stops the start and is named."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,18 @@ def test_the_variable_says_the_same(path: Path) -> None:
         ("[{repositories: '**', immutable: ['']}]", "retention.policies.0.immutable"),
         ("[{repositories: '**', immutable: []}]", "expected immutable"),
         ("[{repositories: [], immutable: 'v.*'}]", "expected repositories"),
-        ("[{repositories: '**'}]", "retention.policies.0.immutable"),
+        ("[{repositories: '**'}]", "expected immutable"),
+        ("[{repositories: '**', keep: []}]", "every tag would go"),
+        ("[{repositories: '**', keep: [{}]}]", "expected what to keep"),
+        ("[{repositories: '**', keep: [{tags: []}]}]", "expected what to keep"),
+        ("[{repositories: '**', keep: [{last: 0}]}]", "retention.policies.0.keep.0.last"),
+        ("[{repositories: '**', keep: [{younger: 0s}]}]", "retention.policies.0.keep.0.younger"),
+        ("[{repositories: '**', keep: [{younger: '30'}]}]", "retention.policies.0.keep.0.younger"),
+        ("[{repositories: '**', keep: [{versions: -1}]}]", "retention.policies.0.keep.0.versions"),
+        ("[{repositories: '**', keep: [{tags: '('}]}]", "retention.policies.0.keep.0.tags.0"),
+        ("[{repositories: '**', keep: [{latest: 3}]}]", "retention.policies.0.keep.0.latest"),
+        ("[{repositories: '**', keep: {last: 3}}]", "retention.policies.0.keep"),
+        ("[{repositories: '**', untagged: 0s}]", "retention.policies.0.untagged"),
         ("[{repositories: '**', immutable: 'v.*', imutable: 'w.*'}]", "retention.policies.0.imutable"),
         ("{repositories: '**', immutable: 'v.*'}", "retention.policies"),
     ],
@@ -54,3 +66,12 @@ def test_a_policy_that_cannot_be_meant_is_refused(path: Path, policies: str, tol
     with pytest.raises(ConfigurationError) as raised:
         loaded(path, f"retention: {{policies: {policies}}}\n")
     assert told in str(raised.value)
+
+
+def test_what_is_to_stay(path: Path) -> None:
+    policies = "[{repositories: '**', keep: [{tags: 'v.*'}, {tags: ['b-.*'], last: 10, younger: 30d}], untagged: 7d}]"
+    (policy,) = loaded(path, f"retention: {{policies: {policies}}}\n").retention.policies
+    assert policy.keep is not None
+    assert [(keep.tags, keep.last) for keep in policy.keep] == [(["v.*"], None), (["b-.*"], 10)]
+    assert (policy.keep[1].younger, policy.untagged) == (timedelta(days=30), timedelta(days=7))
+    assert loaded(path, "", REGISTRY_RETENTION_POLICIES=policies).retention.policies == [policy]

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperCommand
 
 from registry import config, logs
+from registry.oci.patterns import RepositoryPattern
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,3 +100,14 @@ def reason(error: OSError) -> str:
 def cannot_write(error: OSError) -> NoReturn:
     """End because the storage takes no writes."""
     fail(f"storage.filesystem.rootdirectory: cannot write to {error.filename}: {error.strerror}")
+
+
+def repository_patterns(given: list[str] | None) -> list[RepositoryPattern]:
+    """What `--repository` names; a mistake ends the command."""
+    patterns = []
+    for text in given or ():
+        try:
+            patterns.append(RepositoryPattern(text))
+        except ValueError as error:
+            fail(f"--repository: {error}, got {text!r}")
+    return patterns

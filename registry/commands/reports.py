@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from registry.oci.digest import Digest
     from registry.oci.names import RepositoryName
     from registry.store.gc import Report
+    from registry.store.retention import Verdict
     from registry.store.survey import Survey
 
 
@@ -70,6 +72,9 @@ class Silent:
     def advance(self) -> None:
         pass
 
+    def judged(self, repository: RepositoryName, verdict: Verdict) -> None:
+        pass
+
     def surveyed(self, survey: Survey, needed: set[Digest]) -> None:
         pass
 
@@ -98,8 +103,13 @@ class Notes(Silent):
     """Remembers what goes, for a document."""
 
     def __init__(self) -> None:
+        self.tags: list[dict[str, Any]] = []
         self.manifests: list[dict[str, str]] = []
         self.blobs: list[str] = []
+
+    def judged(self, repository: RepositoryName, verdict: Verdict) -> None:
+        if not verdict.stays:
+            self.tags.append({"repository": repository, **judgement(verdict)})
 
     def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:
         self.manifests.append({"repository": repository, "digest": digest})
@@ -119,6 +129,10 @@ class Lines(Silent):
 
     def advance(self) -> None:
         self._bar.advance()
+
+    def judged(self, repository: RepositoryName, verdict: Verdict) -> None:
+        what = "kept" if verdict.stays else "eligible for deletion"
+        self._bar.say(f"tag {what}: {repository}:{verdict.tag.name} ({verdict.reason})")
 
     def manifest_goes(self, repository: RepositoryName, digest: Digest) -> None:  # noqa: ARG002
         self._bar.say(f"manifest eligible for deletion: {digest}")
@@ -147,8 +161,10 @@ def text(report: Report) -> str:
         ("layer links removed", f"{report.links_removed:,}"),
         ("seconds", f"{report.seconds:.1f}"),
     ]
+    if report.tags_removed:
+        rows.insert(1, (f"tags {verb}", f"{report.tags_removed:,}"))
     if report.manifests_young:
-        rows.insert(3, ("untagged, too young", f"{report.manifests_young:,} manifests"))
+        rows.append(("untagged, too young", f"{report.manifests_young:,} manifests"))
     heading = "dry run, nothing was changed:" if report.dry_run else "done:"
     lines = [heading, *(f"  {name:<20} {value}" for name, value in rows)]
     return "\n".join([*lines, *(f"problem: {problem}" for problem in report.problems)])
@@ -156,7 +172,15 @@ def text(report: Report) -> str:
 
 def document(report: Report, notes: Notes, aborted: str | None = None) -> dict[str, Any]:
     """The report, for scripts."""
-    return {"aborted": aborted, **asdict(report), "removed": {"manifests": notes.manifests, "blobs": notes.blobs}}
+    removed = {"tags": notes.tags, "manifests": notes.manifests, "blobs": notes.blobs}
+    return {"aborted": aborted, **asdict(report), "removed": removed}
+
+
+def judgement(verdict: Verdict) -> dict[str, Any]:
+    """What was decided about a tag, for scripts."""
+    pushed = datetime.fromtimestamp(verdict.tag.pushed, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    tag = {"tag": verdict.tag.name, "digest": verdict.tag.digest, "pushed": pushed}
+    return {**tag, "stays": verdict.stays, "reason": verdict.reason}
 
 
 def size(count: int) -> str:

@@ -35,7 +35,15 @@ def scheduled(path: Path | None, settings: Settings) -> list[Chore]:
                 "garbage collection",
                 [*command, "garbage-collect", *configuration, *flags],
                 interval,
-                ("repositories", "manifests_removed", "blobs_removed", "bytes_freed", "blobs_kept", "bytes_kept"),
+                (
+                    "repositories",
+                    "tags_removed",
+                    "manifests_removed",
+                    "blobs_removed",
+                    "bytes_freed",
+                    "blobs_kept",
+                    "bytes_kept",
+                ),
                 partial(app.last_collection, settings),
                 lambda report: report.get("aborted") == BUSY,
             )

@@ -12,9 +12,8 @@ import typer
 
 from registry import app
 from registry.commands import reports
-from registry.commands.console import NICE, ConfigFile, alone, fail, read, reason
+from registry.commands.console import NICE, ConfigFile, alone, fail, read, reason, repository_patterns
 from registry.commands.reports import size
-from registry.oci.patterns import RepositoryPattern
 from registry.store.gc import Options
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def usage(
     Exit status 0: done. 1: the storage cannot be read. 2: the configuration or the command line is wrong.
     """
     settings = read(path).settings
-    patterns = [_pattern(text) for text in repository or ()]
+    patterns = repository_patterns(repository)
     options = Options(settings.gc.grace.total_seconds(), delete_untagged or settings.gc.deleteuntagged)
     os.nice(NICE)
     found, room = _take(settings, options, reports.Silent() if as_json else _Bar())
@@ -74,13 +73,6 @@ def usage(
     if sort is Sort.SIZE:
         chosen.sort(key=lambda one: one.bytes_logical, reverse=True)
     typer.echo(json.dumps(_document(found, chosen, room), indent=2) if as_json else _text(found, chosen, room))
-
-
-def _pattern(text: str) -> RepositoryPattern:
-    try:
-        return RepositoryPattern(text)
-    except ValueError as error:
-        fail(f"--repository: {error}, got {text!r}")
 
 
 def _take(settings: Settings, options: Options, watch: reports.Silent) -> tuple[Usage, tuple[int, int]]:

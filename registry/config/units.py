@@ -56,6 +56,16 @@ def parse_duration(text: str) -> timedelta:
         raise ValueError("expected a shorter duration") from None
 
 
+def parse_age(text: str) -> timedelta:
+    """Reads a duration that may be in whole days, as `30d`, which Go does not know. Raises ValueError."""
+    if re.fullmatch(r"[0-9]{1,6}d", text):
+        return timedelta(days=int(text[:-1]))
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise ValueError("expected a time such as 30d or 12h") from None
+
+
 def format_duration(duration: timedelta) -> str:
     """Writes a duration in Go's notation, without its zeros: `168h`, `1m30s`, `500ms`, `0s`."""
     rest = abs(duration) // timedelta(microseconds=1)

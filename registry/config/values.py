@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, SecretStr
 
-from registry.config.units import format_duration, format_size, parse_duration, parse_size
+from registry.config.units import format_duration, format_size, parse_age, parse_duration, parse_size
 from registry.oci.patterns import RepositoryPattern
 
 REFUSAL = "refusing to serve without the protection that you ask for"
@@ -20,6 +20,10 @@ _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 def _duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
+
+
+def _age(value: object) -> object:
+    return parse_age(value) if isinstance(value, str) else value
 
 
 def _not_negative(value: timedelta) -> timedelta:
@@ -74,6 +78,8 @@ def _header_value(value: str) -> str:
 _as_duration = PlainSerializer(format_duration, return_type=str, when_used="json")
 Duration = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_not_negative), _as_duration]
 Period = Annotated[timedelta, BeforeValidator(_duration), AfterValidator(_positive), _as_duration]
+Age = Annotated[timedelta, BeforeValidator(_age), AfterValidator(_positive), _as_duration]
+"""Of settings that are ours alone: days, too."""
 Size = Annotated[
     int, BeforeValidator(_size), Field(ge=0), PlainSerializer(format_size, return_type=str, when_used="json")
 ]

@@ -234,6 +234,9 @@ class Records(Protocol):
     def read_warm(self, key: Key) -> bytes:
         """As `read`, without waiting for the medium: for the event loop. Raises Missing, Cold."""
 
+    def written(self, key: Key) -> float:
+        """When a value was last written, in seconds since the epoch. Raises Missing."""
+
     def write(self, key: Key, value: bytes) -> None:
         """Set a value, atomically: a reader sees the old value or the new one, also after a crash."""
 

@@ -226,6 +226,12 @@ class FilesystemRecords:
     def read_warm(self, key: Key) -> bytes:
         return self._files.warm.read(self._files.path(key))
 
+    def written(self, key: Key) -> float:
+        try:
+            return os.stat(self._files.path(key)).st_mtime
+        except (FileNotFoundError, NotADirectoryError):
+            raise Missing(key) from None
+
     def write(self, key: Key, value: bytes) -> None:
         durable.write_atomically(self._files.directories, self._files.path(key), value, self._files.temporary)
 

@@ -197,6 +197,10 @@ class MemoryRecords:
     def read_warm(self, key: Key) -> bytes:
         return self.read(key)
 
+    def written(self, key: Key) -> float:
+        self.read(key)
+        return self._written[key]
+
     def write(self, key: Key, value: bytes) -> None:
         with self._lock:
             self._values[key] = value

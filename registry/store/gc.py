@@ -1,4 +1,4 @@
-"""Garbage collection beside pushes: prune -> mark -> sweep, then the links of what is gone.
+"""Garbage collection beside pushes: retire tags -> prune -> mark -> sweep, then the links of what is gone.
 
 Why no acknowledged image loses anything, whoever pushes meanwhile:
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from registry.oci.errors import NameInvalid
@@ -27,14 +28,17 @@ from registry.oci.manifest import MOST_BYTES
 from registry.oci.names import RepositoryName
 from registry.storage import layout
 from registry.storage.base import Missing
-from registry.store import catalog, links
+from registry.store import catalog, links, retiring
+from registry.store.retention import KEEP_EVERYTHING
 from registry.store.survey import Survey, Surveyor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from registry.oci.digest import Digest
+    from registry.oci.names import Tag
     from registry.storage.base import Blobs, Key, Records
+    from registry.store.retention import Retention, Verdict
 
 Step = TypeVar("Step")
 
@@ -55,11 +59,14 @@ class Options:
         grace: seconds for which a promise holds; at least twice `local.LEASE`, or that of the running servers.
         delete_untagged: also manifests that no tag keeps, not even as a part or a referrer of something.
         dry_run: only tell.
+        retention: which tags stay, and for how long manifests without one; where it says nothing about these,
+            `delete_untagged` counts.
     """
 
     grace: float
     delete_untagged: bool = False
     dry_run: bool = False
+    retention: Retention = KEEP_EVERYTHING
 
 
 @dataclass(slots=True)
@@ -68,6 +75,7 @@ class Report:
 
     dry_run: bool
     repositories: int = 0
+    tags_removed: int = 0
     manifests_read: int = 0
     manifests_removed: int = 0
     manifests_young: int = 0
@@ -90,6 +98,9 @@ class Watch(Protocol):
 
     def advance(self) -> None:
         """A step is done."""
+
+    def judged(self, repository: RepositoryName, verdict: Verdict) -> None:
+        """A tag goes; in a dry run, also: it stays, where a policy might have removed it."""
 
     def surveyed(self, survey: Survey, needed: set[Digest]) -> None:
         """A repository was read; its manifests, all of them, need these blobs, the manifests themselves among them."""
@@ -133,6 +144,7 @@ class Collector:
         self._cutoff = self._started - options.grace
         self._surveyor = Surveyor(blobs, records)
         self._marked: set[Digest] = set()
+        self._retired: dict[RepositoryName, set[Tag]] = {}  # in a dry run
         self.report = Report(options.dry_run)
 
     def collect(self) -> Report:
@@ -155,9 +167,11 @@ class Collector:
     def _run(self) -> Report:
         begun = time.monotonic()
         names = self._repositories()
+        self._retire([name for name in names if self._options.retention.removes_tags(name)])
         self._read(names)
-        if self._options.delete_untagged:
-            for name in self._steps("untagged manifests", names):
+        pruned = [name for name in names if self._untagged_before(name) is not None]
+        if pruned:
+            for name in self._steps("untagged manifests", pruned):
                 self._prune(name)
         present, candidates = self._sort(names)
         self._sweep(present, candidates)
@@ -174,6 +188,31 @@ class Collector:
             if key != layout.COLLECTOR:
                 with self._records.exclusive(key):
                     pass
+
+    # Retire
+
+    def _retire(self, names: list[RepositoryName]) -> None:
+        """Remove the tags that retention lets go."""
+        if not names:
+            return
+        for name in self._steps("tags", names):
+            tell = partial(self._watch.judged, name)
+            if self._options.dry_run:
+                gone = self._would_retire(name, tell)
+            else:
+                gone = retiring.retire(self._records, self._options.retention, name, self._started, tell)
+            self.report.tags_removed += gone
+
+    def _would_retire(self, name: RepositoryName, tell: Callable[[Verdict], None]) -> int:
+        gone = self._retired[name] = set()
+        for verdict in retiring.verdicts(self._records, self._options.retention, name, self._started):
+            tell(verdict)
+            if not verdict.stays:
+                gone.add(verdict.tag.name)
+        return len(gone)
+
+    def _survey(self, name: RepositoryName) -> Survey:
+        return self._surveyor.survey(name, without=self._retired.get(name, ()))
 
     # Mark
 
@@ -199,7 +238,7 @@ class Collector:
             self.report.problems += survey.problems
             needed = set(self._surveyor.needed(survey, {*survey.manifests, *survey.roots, *survey.revisions}))
             self._watch.surveyed(survey, needed)
-            if not self._options.delete_untagged:
+            if self._untagged_before(name) is None:
                 self._marked |= needed
         self.report.manifests_read = self._surveyor.manifests_read
         _require_readable(unreadable)
@@ -209,15 +248,22 @@ class Collector:
 
     # Prune
 
+    def _untagged_before(self, name: RepositoryName) -> float | None:
+        """Manifests that no tag keeps go if they are older, in seconds since the epoch; None: they stay."""
+        age = self._options.retention.untagged(name)
+        if age is not None:
+            return min(self._cutoff, self._started - age)
+        return self._cutoff if self._options.delete_untagged else None
+
     def _prune(self, name: RepositoryName) -> None:
         """Delete the manifests that nothing keeps, and mark the others."""
-        survey = self._surveyor.survey(name)
+        survey = self._survey(name)
         kept, doomed = self._judge(survey)
         if self._options.dry_run:
             self._delete(name, doomed, lambda _: None)
         while doomed and not self._options.dry_run:
             with self._records.exclusive(layout.lock(name)):
-                survey = self._surveyor.survey(name)
+                survey = self._survey(name)
                 _require_readable(survey.unreadable)
                 kept, doomed = self._judge(survey)
                 doomed = self._delete(name, doomed, lambda each: links.remove_revision(self._records, name, each))
@@ -227,13 +273,14 @@ class Collector:
 
     def _judge(self, survey: Survey) -> tuple[set[Digest], list[Digest]]:
         """What stays, and what goes, in the order in which to delete it."""
-        young = [digest for digest, content in survey.revisions.items() if self._is_young(content)]
+        cutoff = self._untagged_before(survey.name)
+        young = [digest for digest, content in survey.revisions.items() if self._is_young(content, cutoff)]
         kept = survey.reachable(young)
         return kept, survey.parents_first(survey.revisions.keys() - kept)
 
-    def _is_young(self, manifest: Digest) -> bool:
+    def _is_young(self, manifest: Digest, cutoff: float | None) -> bool:
         try:
-            return self._blobs.renewed(manifest) >= self._cutoff
+            return cutoff is None or self._blobs.renewed(manifest) >= cutoff
         except Missing:
             return False
 
@@ -266,8 +313,9 @@ class Collector:
                 candidates[blob.digest] = blob.size
         if present and not names:
             raise Aborted("there are blobs, but no repositories: this is a part of a tree, not a whole one")
-        if not self._options.delete_untagged:
-            self._spare_older_manifests(names, candidates)
+        whole = [name for name in names if self._untagged_before(name) is None]
+        if whole:
+            self._spare_older_manifests(whole, candidates)
         return present, candidates
 
     def _spare_older_manifests(self, names: list[RepositoryName], candidates: dict[Digest, int]) -> None:

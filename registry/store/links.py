@@ -92,6 +92,16 @@ def remove_revision(records: Records, repository: RepositoryName, digest: Digest
     records.clear(layout.revision(repository, digest))
 
 
+def remove_tag(records: Records, repository: RepositoryName, tag: Tag) -> None:
+    """Take a tag away, and all that it ever named with it; manifests stay. Raises Missing where it names nothing.
+
+    The caller holds the repository's lock alone.
+    """
+    tagged(records, repository, tag)
+    records.delete(layout.tag_link(repository, tag))
+    records.clear(layout.tag(repository, tag))
+
+
 def tags(records: Records, repository: RepositoryName) -> Iterator[Tag]:
     """What may be a tag; it is one if its `current` link names something."""
     return valid_tags(records.list(layout.tags(repository)))

@@ -268,7 +268,7 @@ class LocalStore:
                     self._delete_revision(repository, reference)
                 else:
                     self._require_may_name(repository, reference, None)
-                    self._delete_tag(repository, reference)
+                    links.remove_tag(self._records, repository, reference)
             except Missing:
                 raise ManifestUnknown(detail={"name": repository, "reference": reference}) from None
 
@@ -281,13 +281,8 @@ class LocalStore:
         for tag in tags:
             self._require_may_name(repository, tag, None)
         for tag in tags:
-            self._delete_tag(repository, tag)
+            links.remove_tag(self._records, repository, tag)
         links.remove_revision(self._records, repository, digest)
-
-    def _delete_tag(self, repository: RepositoryName, tag: Tag) -> None:
-        links.tagged(self._records, repository, tag)
-        self._records.delete(layout.tag_link(repository, tag))
-        self._records.clear(layout.tag(repository, tag))
 
     # Lists
 

@@ -18,9 +18,9 @@ from registry.storage.base import Missing, first_bytes
 from registry.store import links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
-    from registry.oci.names import RepositoryName
+    from registry.oci.names import RepositoryName, Tag
     from registry.storage.base import Blobs, Records
 
 
@@ -97,11 +97,11 @@ class Surveyor:
     def manifests_read(self) -> int:
         return len(self._read)
 
-    def survey(self, name: RepositoryName) -> Survey:
-        """Look at one repository."""
+    def survey(self, name: RepositoryName, without: Container[Tag] = ()) -> Survey:
+        """Look at one repository, as it will be without some of its tags."""
         found = Survey(name)
         torn = set(self._links(found))
-        self._tags(found)
+        self._tags(found, without)
         found.roots |= torn
         self._follow(found, [*found.revisions, *found.roots], torn)
         return found
@@ -158,8 +158,10 @@ class Surveyor:
             else:
                 found.revisions[digest] = target
 
-    def _tags(self, found: Survey) -> None:
+    def _tags(self, found: Survey, without: Container[Tag]) -> None:
         for tag in links.tags(self._records, found.name):
+            if tag in without:
+                continue
             try:
                 found.roots.add(links.target(self._records, layout.tag_link(found.name, tag)))
             except links.Torn:

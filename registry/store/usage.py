@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from registry.storage.base import Blobs, Records
     from registry.store.accounts import Limit
     from registry.store.gc import Options, Watch
+    from registry.store.retention import Verdict
     from registry.store.survey import Survey
 
 
@@ -176,6 +177,9 @@ class _Inventory:
     def blob_goes(self, digest: Digest) -> None:
         if digest in self.sizes:  # else it came meanwhile
             self._going.add(digest)
+
+    def judged(self, repository: RepositoryName, verdict: Verdict) -> None:
+        pass
 
     def begin(self, task: str, steps: int) -> None:
         self._watch.begin(task, steps)

@@ -38,6 +38,19 @@ def test_a_write_replaces(medium: Medium) -> None:
         assert medium.other_records().read(LINK) == value
 
 
+def test_it_is_known_when_a_value_was_last_written(medium: Medium) -> None:
+    begun = time.time()
+    medium.records.write(LINK, b"first")
+    first = medium.other_records().written(LINK)
+    assert begun - 1 <= first <= time.time() + 1
+    time.sleep(0.05)
+    medium.records.write(LINK, b"first")  # also when it is the same again
+    assert medium.records.written(LINK) > first
+    medium.records.delete(LINK)
+    with pytest.raises(Missing):
+        medium.records.written(LINK)
+
+
 def test_what_was_never_written_is_missing(records: Records) -> None:
     with pytest.raises(Missing):
         records.read(LINK)

@@ -35,6 +35,7 @@ from registry.storage.filesystem import FilesystemBlobs
 from registry.storage.memory import MemoryBlobs, MemoryRecords
 from registry.store import gc, links
 from registry.store.gc import Aborted, Collector, Options, Report
+from registry.store.retention import Verdict
 from registry.store.survey import Survey
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +52,10 @@ class Notes:
     blobs: list[str] = field(default_factory=list)
     tasks: list[str] = field(default_factory=list)
     counted: tuple[int, int, int] | None = None
+    judgements: list[tuple[str, Verdict]] = field(default_factory=list)
+
+    def judged(self, repository: RepositoryName, verdict: Verdict) -> None:
+        self.judgements.append((repository, verdict))
 
     def begin(self, task: str, steps: int) -> None:
         self.tasks.append(task)
